@@ -1,0 +1,70 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+CODE   := crm ledger features models training serving dealcast
+WORKERS ?= 2
+SERVE   ?= 1
+
+export MLFLOW_DISABLE_TELEMETRY := true
+export BENTOML_DO_NOT_TRACK := True
+
+.PHONY: help install demo test lint types quick bench bench-bank soak docs lock packages clean
+
+help:  ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(READY)  ## A synthetic company from nothing to scores, a forecast and a running service (SERVE=0: without the service)
+	$(BIN)/dealcast --workspace demo-workspace demo $(if $(filter 0,$(SERVE)),--no-serve)
+
+install: $(READY)  ## The environment in .venv, from hashed requirements
+
+# The stamp is older than the requirements whenever they changed: only then is anything installed again.
+$(READY): requirements/dev.txt pyproject.toml
+	$(PYTHON) .ci/preflight.py
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	sed -n '/^uv==/,/# via/p' requirements/dev.txt > $(VENV)/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+packages:  # Missing Debian packages of packages.txt: installed as root on Debian, else named
+	@.ci/packages
+
+test: packages $(READY) lint types  ## Everything: lint, types, all tests
+	$(BIN)/pytest -n $(WORKERS) tests
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy $(CODE)
+
+quick: $(READY) lint  ## The tests that take seconds
+	$(BIN)/pytest -n $(WORKERS) -m "not slow" tests/architecture tests/docs tests/spec tests/unit
+
+bench: $(READY)  ## Each promise of speed and skill, measured on this machine
+	$(BIN)/python -m benchmarks
+
+bench-bank: $(READY)  ## Skill on a real pipeline (needs ../shared/data/bank_loans)
+	$(BIN)/python -m benchmarks.bank_loans
+
+soak: $(READY)  ## The service under steady load, for a long time
+	$(BIN)/python -m benchmarks.soak
+
+docs: $(READY)  ## Rewrite the generated reference pages
+	$(BIN)/python docs/generate.py
+
+lock: $(READY)  ## Resolve the newest versions into requirements/
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/serve.txt
+
+clean:  ## Caches and the demo's workspace (not .venv)
+	rm -rf demo-workspace .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
