@@ -244,7 +244,8 @@ class Calendar:
         listed = values.get("listed_periods", ())
         if isinstance(listed, (list, tuple)):
             values["listed_periods"] = tuple(
-                (date.fromisoformat(str(start)), date.fromisoformat(str(end)), str(label)) for start, end, label in listed
+                (date.fromisoformat(str(start)), date.fromisoformat(str(end)), str(label))
+                for start, end, label in listed
             )
         return Calendar(**values)  # type: ignore[arg-type]
 
