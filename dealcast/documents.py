@@ -1,0 +1,132 @@
+"""What the command line hands over: JSON documents, error documents, and tables as files."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from crm.errors import Detail, UsageError
+
+SUFFIXES = (".parquet", ".csv")
+
+
+def to_plain(value: Any) -> Any:
+    """Any value as JSON knows it: unknown = null, instants `2026-01-01T00:00:00Z`, dates `2026-01-01`.
+
+    A frame becomes a list of its rows. A naive timestamp is a date, as in every frame of dealcast.
+    """
+    if isinstance(value, pd.DataFrame):
+        return [
+            to_plain(dict(zip(value.columns, row, strict=True))) for row in value.itertuples(index=False, name=None)
+        ]
+    if hasattr(value, "to_dict") and not isinstance(value, pd.Series):
+        return to_plain(value.to_dict())
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset, np.ndarray, pd.Series, pd.Index)):
+        return [to_plain(inner) for inner in value]
+    if value is None or value is pd.NaT or value is pd.NA:
+        return None
+    if isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating, Decimal)):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, (datetime, np.datetime64)):
+        return _moment_text(pd.Timestamp(value))
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value)
+
+
+def _moment_text(moment: pd.Timestamp) -> str:
+    if moment.tz is None:
+        return moment.date().isoformat()
+    return moment.tz_convert("UTC").isoformat().replace("+00:00", "Z")
+
+
+def render_document(document: Any) -> str:
+    """One JSON document as text, ending in a newline; NaN cannot occur."""
+    return json.dumps(to_plain(document), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+
+def error_document(code: str, message: str, details: tuple[Detail, ...] = ()) -> dict[str, Any]:
+    """The document of a failure, the same as the API's."""
+    return {"error": {"code": code, "message": message, "details": [detail.to_dict() for detail in details]}}
+
+
+def check_out(path: Path | None) -> None:
+    """Before the work begins: can the result be written there?
+
+    Raises
+    ------
+    UsageError : an unknown extension, no such folder, or no permission.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in SUFFIXES:
+        raise _cannot_write(path, "the file ends in .parquet or .csv", "rename it")
+    if not path.parent.is_dir():
+        raise _cannot_write(path, "its folder exists", f"mkdir -p {path.parent}")
+    if path.is_dir() or not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise _cannot_write(path, "the file may be written by you", "choose another place")
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame as Parquet or CSV, whole or not at all.
+
+    Ids are text, lists become JSON text, dates are dates, instants UTC (`...Z` in CSV).
+    """
+    check_out(path)
+    written = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if path.suffix.lower() == ".csv":
+            frame.apply(_as_csv).to_csv(written, index=False)
+        else:
+            pa.parquet.write_table(_as_arrow(frame), written)
+        os.replace(written, path)
+    except OSError as failure:
+        raise _cannot_write(
+            path, f"writing works ({failure.strerror})", "free the disk or choose another place"
+        ) from None
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def _as_csv(column: pd.Series) -> pd.Series:
+    return column.map(_as_text).astype("str") if column.dtype == object or column.dtype.kind == "M" else column
+
+
+def _as_arrow(frame: pd.DataFrame) -> pa.Table:
+    lists = {name: frame[name].map(_as_text).astype("str") for name in frame if frame[name].dtype == object}
+    table = pa.Table.from_pandas(frame.assign(**lists), preserve_index=False).replace_schema_metadata(None)
+    return table.cast(pa.schema([field.with_type(_stored_type(field.type)) for field in table.schema]))
+
+
+def _stored_type(found: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(found) and found.tz is None:
+        return pa.date32()
+    return pa.string() if pa.types.is_large_string(found) else found
+
+
+def _as_text(value: Any) -> str | float:
+    plain = to_plain(value)
+    if plain is None:
+        return math.nan
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def _cannot_write(path: Path, rule: str, next_step: str) -> UsageError:
+    return UsageError(f"{path} cannot be written.", Detail("--out", str(path), rule, next_step))

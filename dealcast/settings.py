@@ -1,0 +1,90 @@
+"""The workspace's settings: `settings.toml` and the environment, read once, with every mistake explained."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crm.errors import Detail, UsageError
+from ledger.database import parse_url
+
+FILE = "settings.toml"
+KNOWN: dict[str, dict[str, type]] = {"ledger": {"url": str}, "service": {"host": str, "port": int}}
+TEMPLATE = """\
+# Settings of this dealcast workspace. Everything is optional; what stands here is the default.
+
+[ledger]
+# Scores, forecasts and keys. PostgreSQL: "postgresql+psycopg://user:password@host/database",
+# better given as the environment variable DEALCAST_LEDGER_URL, which wins over this file.
+# url = "sqlite:///WORKSPACE/dealcast.db"
+
+[service]
+# host = "127.0.0.1"
+# port = 3000
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are and where the service listens. `ledger_url` may hold a password and is never shown."""
+
+    workspace: Path
+    ledger_url: str = field(repr=False)
+    host: str = "127.0.0.1"
+    port: int = 3000
+
+    @property
+    def ledger_shown(self) -> str:
+        """The ledger's address without its password."""
+        return parse_url(self.ledger_url).render_as_string(hide_password=True)
+
+
+def read_settings(workspace: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read `settings.toml` of a workspace (absent: all defaults) under the environment.
+
+    Raises
+    ------
+    UsageError : not TOML, an unknown section or key, or a value of the wrong type.
+    """
+    stored = _parse(workspace / FILE)
+    wrong = list(_wrong_keys(stored, workspace / FILE))
+    if wrong:
+        raise UsageError(f"{workspace / FILE} has settings that are not understood.", *wrong)
+    url = environ.get("DEALCAST_LEDGER_URL") or stored.get("ledger", {}).get("url")
+    url = url or f"sqlite:///{(workspace / 'dealcast.db').resolve()}"
+    return Settings(workspace, url, **stored.get("service", {}))
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
+        detail = Detail(str(path), None, f"valid TOML ({wrong})", "correct that line")
+        raise UsageError(f"{path} cannot be read.", detail) from None
+
+
+def _wrong_keys(stored: Mapping[str, Any], path: Path) -> Iterator[Detail]:
+    for section, entries in stored.items():
+        if section not in KNOWN or not isinstance(entries, dict):
+            yield _unknown(f"{path}, [{section}]", section, KNOWN)
+            continue
+        for key, value in entries.items():
+            where, kind = f"{path}, [{section}] {key}", KNOWN[section].get(key)
+            if kind is None:
+                yield _unknown(where, key, KNOWN[section])
+            elif type(value) is not kind:
+                shown = None if key == "url" else str(value)
+                yield Detail(where, shown, f"a {'whole number' if kind is int else 'text'}", "correct the value")
+            elif key == "port" and value not in range(1, 65536):
+                yield Detail(where, str(value), "a port from 1 to 65535", "choose a free port")
+
+
+def _unknown(where: str, name: str, known: Mapping[str, object]) -> Detail:
+    near = difflib.get_close_matches(name, known, 1)
+    step = f"did you mean {near[0]}?" if near else "remove it"
+    return Detail(where, name, f"one of {', '.join(known)}", step)
