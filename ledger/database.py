@@ -1,0 +1,107 @@
+"""Opening the ledger's database: SQLite in WAL mode or PostgreSQL, migrated to the newest tables under a lock."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from ledger.errors import LedgerError, LedgerUnavailable
+
+LOCK_WAIT_SECONDS = 60
+MIGRATION_LOCK = 0x6465616C  # "deal": one number, the same for every process that migrates this database
+
+
+def open_engine(url: str) -> Engine:
+    """Connect, and bring the tables up to date.
+
+    Parameters
+    ----------
+    url : a SQLAlchemy URL, `sqlite:///path/to/file` or `postgresql://user@host/name`.
+
+    Raises
+    ------
+    LedgerError
+        The URL is not one of these two.
+    LedgerUnavailable
+        The database cannot be opened, or was written by a newer dealcast.
+    """
+    target = parse_url(url)
+    try:
+        sqlite = target.get_backend_name() == "sqlite"
+        engine = sqlite_engine(target) if sqlite else create_engine(target, pool_pre_ping=True)
+        migrate(engine)
+    except (DBAPIError, OSError) as failure:
+        reason = str(getattr(failure, "orig", failure)).strip()
+        raise LedgerUnavailable(f"The ledger {target.render_as_string()} cannot be opened: {reason}") from failure
+    return engine
+
+
+def parse_url(url: str) -> URL:
+    """The URL with its driver named; passwords never reach a message."""
+    try:
+        target = make_url(url)
+        backend = target.get_backend_name()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        rule = "write sqlite:///FILE or postgresql://USER@HOST/NAME"
+        raise LedgerError(f"The ledger's URL cannot be read: {rule}") from None
+    if backend in ("postgresql", "postgres"):
+        return target.set(drivername="postgresql+psycopg")
+    if backend == "sqlite":
+        return target
+    raise LedgerError(f"The ledger works on sqlite or postgresql, not on {backend}: change its URL")
+
+
+def sqlite_engine(target: URL) -> Engine:
+    """SQLite with write-ahead logging; writers queue up instead of failing, readers never wait."""
+    if target.database and target.database != ":memory:":
+        Path(target.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(target, connect_args={"timeout": LOCK_WAIT_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection, _record) -> None:  # type: ignore[no-untyped-def]
+        connection.isolation_level = None  # we say BEGIN ourselves, below
+        connection.execute("PRAGMA foreign_keys = ON")
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            with suppress(sqlite3.OperationalError):  # held by others just now: a later connection switches it
+                connection.execute("PRAGMA journal_mode = WAL")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer takes the lock at once: upgrading a read lock fails where two writers meet.
+        writing = connection.get_execution_options().get("writing", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction that writes: all of it or nothing."""
+    with engine.execution_options(writing=True).begin() as connection:
+        yield connection
+
+
+def migrate(engine: Engine) -> None:
+    """Run the migrations that this database lacks; processes that start together wait for the first."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    newest = ScriptDirectory.from_config(config).get_current_head()
+    with engine.connect() as connection:
+        if MigrationContext.configure(connection).get_current_revision() == newest:
+            return
+    with writing(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as failure:
+            raise LedgerUnavailable(f"The ledger is of a newer dealcast ({failure}): install that one") from failure

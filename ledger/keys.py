@@ -1,0 +1,137 @@
+"""API keys: a secret shown once and stored only as its hash, with scopes, an owner and an end."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Engine, select, update
+
+from ledger.database import writing
+from ledger.errors import LedgerError
+from ledger.tables import api_key
+
+SCOPES = ("read", "what_if", "events", "calls", "admin")
+SECRET_PREFIX = "dc_"
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A key as it may be shown: everything but the secret.
+
+    Attributes
+    ----------
+    scopes : what it may do; `admin` may do everything.
+    user_id : the CRM user whose eyes the key has; None sees the whole company.
+    expires_at, revoked_at : the moment from which it opens nothing; None means never.
+    """
+
+    key_id: str
+    name: str
+    scopes: tuple[str, ...]
+    user_id: str | None
+    created_at: pd.Timestamp
+    expires_at: pd.Timestamp | None
+    revoked_at: pd.Timestamp | None
+
+    def opens_at(self, moment: pd.Timestamp) -> bool:
+        """Whether the key is neither expired nor revoked at the moment."""
+        return all(end is None or moment < end for end in (self.expires_at, self.revoked_at))
+
+    def allows(self, scope: str) -> bool:
+        """Whether the key may do what the scope covers."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+class KeyRing:
+    """The keys in one database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def create_key(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        user_id: str | None = None,
+        expires_at: pd.Timestamp | None = None,
+        now: pd.Timestamp,
+    ) -> tuple[str, ApiKey]:
+        """Make a key and return its secret, which nobody can read again, beside what is stored of it.
+
+        Raises
+        ------
+        LedgerError
+            The name is empty or held by a key in use, a scope does not exist, or none is given.
+        """
+        unknown = [scope for scope in scopes if scope not in SCOPES]
+        if unknown or not scopes:
+            raise LedgerError(f"Scope {', '.join(unknown) or '(none)'} does not exist: choose from {', '.join(SCOPES)}")
+        if not name.strip():
+            raise LedgerError("A key needs a name: say who or what will use it")
+        if any(key.name == name and key.opens_at(now) for key in self.list_keys()):
+            raise LedgerError(f"A key named {name} is in use: choose another name, or revoke that key first")
+        secret = SECRET_PREFIX + secrets.token_urlsafe(32)
+        key = ApiKey(
+            key_id="key_" + secrets.token_hex(6),
+            name=name,
+            scopes=tuple(scope for scope in SCOPES if scope in scopes),
+            user_id=user_id,
+            created_at=now,
+            expires_at=expires_at,
+            revoked_at=None,
+        )
+        with writing(self.engine) as connection:
+            row = {**vars(key), "scopes": list(key.scopes), "secret_hash": hash_of(secret)}
+            connection.execute(api_key.insert(), row)
+        return secret, key
+
+    def authenticate(self, secret: str, *, now: pd.Timestamp) -> ApiKey | None:
+        """The key that this secret opens at the moment, or None.
+
+        The secret is hashed before the look-up, so no comparison's duration tells anything about a stored secret;
+        256 random bits need no slow hash.
+        """
+        if not secret.startswith(SECRET_PREFIX):
+            return None
+        with self.engine.connect() as connection:
+            row = connection.execute(select(api_key).where(api_key.c.secret_hash == hash_of(secret))).mappings().first()
+        key = None if row is None else key_of(row)
+        return key if key is not None and key.opens_at(now) else None
+
+    def list_keys(self) -> list[ApiKey]:
+        """Every key ever made, oldest first."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(select(api_key).order_by(api_key.c.created_at, api_key.c.key_id)).mappings().all()
+        return [key_of(row) for row in rows]
+
+    def revoke_key(self, key_id_or_name: str, *, now: pd.Timestamp) -> ApiKey:
+        """End a key from this moment on and return it; a key already revoked stays as it was.
+
+        Raises
+        ------
+        LedgerError
+            No key has this id or name.
+        """
+        named = [key for key in self.list_keys() if key_id_or_name in (key.key_id, key.name)]
+        if not named:
+            raise LedgerError(f"There is no key {key_id_or_name}: `dealcast keys list` shows them")
+        ended = [key.key_id for key in named if key.revoked_at is None]
+        with writing(self.engine) as connection:
+            connection.execute(update(api_key).where(api_key.c.key_id.in_(ended)).values(revoked_at=now))
+        return next(key for key in reversed(self.list_keys()) if key.key_id == named[-1].key_id)
+
+
+def hash_of(secret: str) -> str:
+    """What is stored of a secret: its sha256, in hex."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def key_of(row: Any) -> ApiKey:
+    """A stored row as the key it is."""
+    moments = ("created_at", "expires_at", "revoked_at")
+    instants = {name: None if row[name] is None else pd.Timestamp(row[name]) for name in moments}
+    return ApiKey(row["key_id"], row["name"], tuple(row["scopes"]), row["user_id"], **instants)

@@ -1,0 +1,124 @@
+"""The tables of the ledger, each column with its unit, as SQLAlchemy sees them; `migrations/` creates them."""
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import (
+    JSON,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+metadata = MetaData()
+
+
+class UtcInstant(TypeDecorator[datetime]):
+    """An instant, stored in UTC on every database; an instant without a zone is refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        instant = value.to_pydatetime() if isinstance(value, pd.Timestamp) else value
+        if instant.tzinfo is None:
+            raise ValueError(f"{instant} has no time zone: the ledger keeps instants, in UTC")
+        return instant.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Day(TypeDecorator[date]):
+    """A calendar day; midnights of a frame become their day."""
+
+    impl = Date
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> date | None:
+        return value.date() if isinstance(value, datetime) else value
+
+
+publication = Table(
+    "publication",
+    metadata,
+    Column("publication_id", Integer, primary_key=True, autoincrement=True),
+    Column("kind", Text, nullable=False, doc="scores or forecast"),
+    Column("basis", Text, nullable=False, doc="published (said then) or replayed (computed later for a past moment)"),
+    Column("as_of", UtcInstant, nullable=False),
+    Column("published_at", UtcInstant, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("data_version", Text, nullable=False),
+    Column("period_start", Day, doc="null only where there were no rows to take it from"),
+    Column("period_end", Day),
+    Index("publication_by_time", "kind", "basis", "published_at"),
+    Index("publication_by_period", "kind", "basis", "period_start", "as_of"),
+    sqlite_autoincrement=True,
+)
+
+PROBABILITIES = (
+    "win_probability",
+    "win_probability_low",
+    "win_probability_high",
+    "period_win_probability",
+    "period_loss_probability",
+    "period_slip_probability",
+    "next_period_win_probability",
+)
+
+score_entry = Table(
+    "score_entry",
+    metadata,
+    Column("publication_id", ForeignKey("publication.publication_id"), primary_key=True),
+    Column("deal_id", Text, primary_key=True),
+    *(Column(name, Double, nullable=False, doc="0..1") for name in PROBABILITIES),
+    Column("expected_close_date", Day),
+    Column("amount_base", Double, doc="base currency; null if unknown"),
+    Column("amount_source", Text),
+    Column("expected_amount", Double, doc="base currency, if won"),
+    Column("score_change", Double, doc="points, 0..100"),
+    Column("score_change_since", UtcInstant),
+    Column("reasons", JSON, nullable=False, doc="list of {feature, text, effect}"),
+    Index("score_entry_by_deal", "deal_id"),
+)
+
+forecast_entry = Table(
+    "forecast_entry",
+    metadata,
+    Column("publication_id", ForeignKey("publication.publication_id"), primary_key=True),
+    Column("scope", Text, primary_key=True, doc="all, or e.g. deal_type=renewal"),
+    Column("node_type", Text, primary_key=True),
+    Column("node_id", Text, primary_key=True),
+    Column("quantity", Text, primary_key=True, doc="a column of the contract's forecast row"),
+    Column("value", Double, doc="base currency, or 0..1 for probability_of_quota"),
+    Column("value_text", Text, doc="where the quantity is an id, a node type or an instant"),
+)
+
+APPEND_ONLY = (publication, score_entry, forecast_entry)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("secret_hash", Text, nullable=False, unique=True, doc="sha256 of the secret, which is never stored"),
+    Column("scopes", JSON, nullable=False),
+    Column("user_id", Text, doc="whose eyes the key has; null sees everything"),
+    Column("created_at", UtcInstant, nullable=False),
+    Column("expires_at", UtcInstant),
+    Column("revoked_at", UtcInstant),
+)
