@@ -1,0 +1,93 @@
+"""From intensities of winning and losing to probabilities for any horizon, coherent by construction."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Intensities per day outside this range mean the same as never and at once; the limits keep exp() finite.
+_LOWEST, _HIGHEST = -40.0, 7.0
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """Won, lost and still open at a horizon, each (n,); they sum to 1."""
+
+    won: np.ndarray
+    lost: np.ndarray
+    still_open: np.ndarray
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Competing intensities that are constant in each bin of days ahead; the last bin goes on for ever.
+
+    Attributes
+    ----------
+    edges : (n, m+1) days from as_of, starting at 0. Bins of zero width count for nothing.
+    won, lost : (n, m) log-intensities per day.
+    """
+
+    edges: np.ndarray
+    won: np.ndarray
+    lost: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> "Curves":
+        """The curves of some of the snapshots."""
+        return Curves(self.edges[chosen], self.won[chosen], self.lost[chosen])
+
+    def shifted(self, won: np.ndarray | float = 0.0, lost: np.ndarray | float = 0.0) -> "Curves":
+        """The curves with log-intensities moved by a constant, or by one (n,) number per snapshot."""
+        return Curves(self.edges, self.won + _column(won), self.lost + _column(lost))
+
+    def probability_by(self, days: np.ndarray | float) -> Probabilities:
+        """The chance that a deal is won, lost or still open `days` after as_of.
+
+        Cumulative incidence of competing exponentials, exact in each bin: with intensities w and l and hazard h = w + l,
+        the part of the survivors won within t days of a bin is (w / h) (1 - exp(-h t)).
+
+        Parameters
+        ----------
+        days : one horizon, or one per snapshot, >= 0. Beyond the last edge the last bin's intensities continue.
+        """
+        won, lost = _intensities(self.won), _intensities(self.lost)
+        at_risk = self._days_at_risk(days)
+        hazard = won + lost
+        closing = -np.expm1(-hazard * at_risk)
+        survivors = _survivors(hazard * at_risk)
+        closed = survivors[:, :-1] * closing
+        # The open share comes from the same products, so that the three sum to 1 to the last digits.
+        return Probabilities((closed * won / hazard).sum(axis=1), (closed * lost / hazard).sum(axis=1), survivors[:, -1])
+
+    def median_win_day(self, within: float = 365.0) -> np.ndarray:
+        """(n,) the day by which half of the chance to win within `within` days has come, in days from as_of."""
+        won, lost = _intensities(self.won), _intensities(self.lost)
+        at_risk = self._days_at_risk(within)
+        hazard = won + lost
+        survivors = _survivors(hazard * at_risk)[:, :-1]
+        gained = survivors * -np.expm1(-hazard * at_risk) * won / hazard
+        cumulated = np.cumsum(gained, axis=1)
+        half = cumulated[:, -1] / 2
+        column = (cumulated >= half[:, None]).argmax(axis=1)
+        row = np.arange(len(half))
+        missing = half - (cumulated[row, column] - gained[row, column])
+        rate, reach = hazard[row, column], survivors[row, column] * won[row, column]
+        return self.edges[row, column] - np.log1p(-np.minimum(missing * rate / reach, 1 - 1e-12)) / rate
+
+    def _days_at_risk(self, days: np.ndarray | float) -> np.ndarray:
+        width = np.diff(self.edges, axis=1)
+        width[:, -1] = np.inf
+        return np.clip(_column(days) - self.edges[:, :-1], 0.0, width)
+
+
+def _column(values: np.ndarray | float) -> np.ndarray:
+    return np.asarray(values, dtype=float).reshape(-1, 1)
+
+
+def _intensities(log_intensities: np.ndarray) -> np.ndarray:
+    return np.exp(np.clip(log_intensities, _LOWEST, _HIGHEST))
+
+
+def _survivors(hazard: np.ndarray) -> np.ndarray:
+    """(n, m+1) the share still open at the start of each bin, and at the end of the last."""
+    gone = np.cumsum(hazard, axis=1)
+    return np.exp(-np.hstack([np.zeros((len(gone), 1)), gone]))

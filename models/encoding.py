@@ -1,0 +1,94 @@
+"""Features as numbers: categories become shrunk win rates of the training deals, constant features are dropped."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+# A category seen in as many deals is believed half; the rest is the overall win rate.
+_PRIOR_DEALS = 10.0
+
+
+class DeclaredFeature(Protocol):
+    """What encoding reads of a catalogue entry."""
+
+    @property
+    def kind(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class FeatureEncoder:
+    """Turns a features frame into a matrix; fitted on training snapshots and what had become of them by then.
+
+    Attributes
+    ----------
+    columns : features kept, in the order of the matrix.
+    categories : for each category column, the code of every value seen: the log-odds of its shrunk win rate.
+    """
+
+    columns: tuple[str, ...]
+    categories: Mapping[str, Mapping[str, float]]
+
+    @staticmethod
+    def fit(
+        features: pd.DataFrame, catalogue: Mapping[str, DeclaredFeature], *, outcomes: pd.DataFrame
+    ) -> "FeatureEncoder":
+        """Learn codes from training snapshots.
+
+        Parameters
+        ----------
+        features : deal_id and the features of the catalogue, one row per snapshot; other columns are passed over.
+        catalogue : by name; kind is "number" or "category".
+        outcomes : aligned with `features`, column outcome: "won", "lost" or NaN, as known at the training moment.
+        """
+        won = (outcomes["outcome"] == "won").to_numpy(dtype=float)
+        closed = outcomes["outcome"].notna().to_numpy(dtype=float)
+        weight = 1.0 / features.groupby("deal_id")["deal_id"].transform("size").to_numpy(dtype=float)
+        named = [name for name in catalogue if name in features and _varies(features[name])]
+        categories = {
+            name: _category_codes(features[name], won * weight, closed * weight)
+            for name in named
+            if catalogue[name].kind == "category"
+        }
+        return FeatureEncoder(tuple(named), categories)
+
+    def transform(self, features: pd.DataFrame) -> np.ndarray:
+        """(n, p) float64; NaN for unknown values and for categories never seen in training."""
+        encoded = np.empty((len(features), len(self.columns)))
+        for place, name in enumerate(self.columns):
+            values = features[name]
+            codes = self.categories.get(name)
+            encoded[:, place] = values.map(codes) if codes is not None else values
+        encoded[~np.isfinite(encoded)] = np.nan
+        return encoded
+
+    def unseen(self, features: pd.DataFrame) -> dict[str, int]:
+        """By category column, how many values were never seen in training; columns without any are left out."""
+        counts = {
+            name: int((features[name].notna() & ~features[name].isin(list(codes))).sum())
+            for name, codes in self.categories.items()
+        }
+        return {name: count for name, count in counts.items() if count}
+
+    def to_dict(self) -> dict[str, Any]:
+        categories = {name: dict(codes) for name, codes in self.categories.items()}
+        return {"columns": list(self.columns), "categories": categories}
+
+    @staticmethod
+    def from_dict(stored: Mapping[str, Any]) -> "FeatureEncoder":
+        return FeatureEncoder(tuple(stored["columns"]), stored["categories"])
+
+
+def _varies(values: pd.Series) -> bool:
+    return values.nunique(dropna=False) > 1 and bool(values.notna().any())
+
+
+def _category_codes(values: pd.Series, won: np.ndarray, closed: np.ndarray) -> dict[str, float]:
+    """The log-odds of each value's win rate among closed deals, shrunk toward the rate over all."""
+    counts = pd.DataFrame({"won": won, "closed": closed}).groupby(values.to_numpy(dtype=object)).sum()
+    overall = (won.sum() + 0.5) / (closed.sum() + 1.0)
+    rate = (counts["won"] + _PRIOR_DEALS * overall) / (counts["closed"] + _PRIOR_DEALS)
+    odds = np.log(rate / (1 - rate))
+    return {str(value): float(code) for value, code in odds.sort_index().items()}
