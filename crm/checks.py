@@ -181,14 +181,13 @@ def amount_missing(company: Company) -> pd.Series:
 @check(
     "D04",
     "error",
-    "Deals in a currency without a rate",
+    "Deals in a currency that is unknown or has no rate",
     needs=("deals.currency",),
-    next_step="Add the currency to exchange_rates, valid from before the first deal in it.",
+    next_step="Fill in the currency, and add it to exchange_rates, valid from before the first deal in it.",
 )
 def currency_without_rate(company: Company) -> pd.Series:
     """Their money is unknown; it is never taken at a rate of 1."""
-    deals = company.deals
-    return deals.loc[deals["measured"].notna() & deals["currency"].notna() & deals["worth"].isna(), "deal_id"]
+    return company.deals.loc[company.deals["measured"].notna() & company.deals["worth"].isna(), "deal_id"]
 
 
 @check(

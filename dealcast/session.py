@@ -1,0 +1,174 @@
+"""One run of the command line: its workspace, how it speaks, and how it ends when something goes wrong."""
+
+import contextlib
+import errno
+import getpass
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from crm.errors import DealcastError, Detail
+from dealcast.documents import error_document, render_document
+from dealcast.settings import Settings, read_settings
+from ledger.errors import LedgerError
+from ledger.ledger import Ledger, open_ledger
+
+BUG, USAGE = 1, 2
+INTERRUPTED = 130
+Returned = TypeVar("Returned")
+
+
+@dataclass
+class Session:
+    """Where this run works, when it runs, and how it speaks: documents or words on stdout, progress on stderr."""
+
+    workspace: Path
+    as_json: bool
+    now: pd.Timestamp = field(default_factory=lambda: pd.Timestamp.now("UTC").as_unit("us"))
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The workspace's settings."""
+        return read_settings(self.workspace)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger, opened (and brought up to date) the first time it is asked for."""
+        return open_ledger(self.settings.ledger_url)
+
+    @property
+    def user(self) -> str:
+        """Who runs this, for the record of promotions."""
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):
+            return "unknown"
+
+    def hand_over(self, document: Any, show: Callable[[Console, Any], None]) -> None:
+        """Print the result: the document under `--json`, else what `show` makes of it."""
+        if self.as_json:
+            sys.stdout.write(render_document(document))
+            sys.stdout.flush()
+        else:
+            show(human_console(), document)
+
+    def with_progress(self, what: str, work: Callable[[Callable[[str, float], None]], Returned]) -> Returned:
+        """Run `work(progress)`; `progress(step, fraction)` draws a bar on a terminal, else a line for each new step."""
+        with progress_on_stderr(what) as report:
+            return work(report)
+
+
+def human_console() -> Console:
+    """Where results are shown; wide enough for tables when nobody's terminal says otherwise."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=140)
+
+
+@contextlib.contextmanager
+def progress_on_stderr(what: str) -> Iterator[Callable[[str, float], None]]:
+    """A progress function for one piece of work."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        said: list[str] = []
+
+        def tell(step: str, _fraction: float) -> None:
+            if said[-1:] != [step]:
+                said.append(step)
+                sys.stderr.write(f"{what}: {step}\n")
+
+        yield tell
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=1.0)
+        yield lambda step, fraction: bar.update(task, description=f"{what}: {step}", completed=fraction)
+
+
+def run(command: Callable[[], object], *, arguments: Sequence[str], workspace: Callable[[], Path]) -> int:
+    """Run a command and return its exit code; what goes wrong is told once, and only a bug leaves a traceback, in a file.
+
+    Parameters
+    ----------
+    arguments : as typed; `--json` among them asks for failures as documents on standard output.
+    workspace : where a bug's traceback is written.
+    """
+    as_json = "--json" in arguments
+    try:
+        returned = command()
+        return returned if isinstance(returned, int) else 0
+    except typer.Exit as ended:
+        return ended.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("Interrupted; nothing half-done was kept.\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read us has left: nothing more to say
+        return 0
+    except (DealcastError, LedgerError) as failure:
+        return _tell(as_json, failure.exit_code, failure.code, failure.message, getattr(failure, "details", ()))
+    except typer.TyperException as misuse:
+        return _tell(as_json, USAGE, "invalid", *_explained(misuse, arguments))
+    except Exception as failure:
+        if isinstance(failure, OSError) and failure.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC):
+            detail = Detail(
+                str(failure.filename), None, str(failure.strerror), "Make room, or allow it, and run this again."
+            )
+            return _tell(
+                as_json, USAGE, "invalid", f"{failure.filename} cannot be used: {failure.strerror}.", (detail,)
+            )
+        message = (
+            f"This is a bug in dealcast: {type(failure).__name__}. The traceback is in {_keep_traceback(workspace)}"
+        )
+        return _tell(as_json, BUG, "internal", message, ())
+
+
+def _explained(misuse: typer.TyperException, arguments: Sequence[str]) -> tuple[str, tuple[Detail, ...]]:
+    """What was typed wrongly, in our shape."""
+    message = misuse.format_message().strip()
+    late = [option for option in ("--json", "--workspace") if f"No such option: {option}" in message]
+    if late:
+        rule = "options that hold for every command stand before the command"
+        return message, (Detail("command line", late[0], rule, f"dealcast {late[0]} … COMMAND …"),)
+    context = getattr(misuse, "ctx", None)
+    path = context.command_path if context else "dealcast"
+    if not message or message.startswith("Usage:"):
+        message = "A command is missing."
+    return message, (
+        Detail("command line", " ".join(arguments), f"{path} --help tells what is understood", "See --help."),
+    )
+
+
+def _tell(as_json: bool, exit_code: int, code: str, message: str, details: tuple[Detail, ...]) -> int:
+    if as_json:
+        sys.stdout.write(render_document(error_document(code, message, details)))
+        return exit_code
+    lines = [f"Error: {message}"]
+    for detail in details:
+        value = "" if detail.value is None else f" {detail.value!r}"
+        lines.append(f"  {detail.where}:{value} — the rule: {detail.rule}\n    next: {detail.next_step}")
+    sys.stderr.write("\n".join(lines) + "\n")
+    return exit_code
+
+
+def _keep_traceback(workspace: Callable[[], Path]) -> Path:
+    """Write the traceback into the workspace, or beside other temporary files if that is impossible."""
+    import tempfile
+
+    name = f"dealcast-bug-{pd.Timestamp.now('UTC'):%Y%m%dT%H%M%S}.log"
+    for folder in (workspace() / "logs", Path(tempfile.gettempdir())):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(traceback.format_exc(), "utf-8")
+            return folder / name
+        except OSError:
+            continue
+    return Path("(nowhere: no folder can be written)")
