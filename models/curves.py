@@ -42,7 +42,7 @@ class Curves:
     def probability_by(self, days: np.ndarray | float) -> Probabilities:
         """The chance that a deal is won, lost or still open `days` after as_of.
 
-        Cumulative incidence of competing exponentials, exact in each bin: with intensities w and l and hazard h = w + l,
+        Cumulative incidence of competing exponentials, exact in each bin: with intensities w and l, hazard h = w + l,
         the part of the survivors won within t days of a bin is (w / h) (1 - exp(-h t)).
 
         Parameters
@@ -56,7 +56,8 @@ class Curves:
         survivors = _survivors(hazard * at_risk)
         closed = survivors[:, :-1] * closing
         # The open share comes from the same products, so that the three sum to 1 to the last digits.
-        return Probabilities((closed * won / hazard).sum(axis=1), (closed * lost / hazard).sum(axis=1), survivors[:, -1])
+        shares = closed / hazard
+        return Probabilities((shares * won).sum(axis=1), (shares * lost).sum(axis=1), survivors[:, -1])
 
     def median_win_day(self, within: float = 365.0) -> np.ndarray:
         """(n,) the day by which half of the chance to win within `within` days has come, in days from as_of."""

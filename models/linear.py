@@ -92,9 +92,7 @@ def sample_rows(snapshots: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.flatnonzero(chosen[snapshots])
 
 
-def fit_poisson(
-    regressors: np.ndarray, events: np.ndarray, log_expected: np.ndarray, *, penalty: float
-) -> np.ndarray:
+def fit_poisson(regressors: np.ndarray, events: np.ndarray, log_expected: np.ndarray, *, penalty: float) -> np.ndarray:
     """Coefficients (d,) of a Poisson regression with offset, by Newton's method.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Intensities of winning and losing by stage and bin, pooled toward the bin's and the overall rate where events are few."""
+"""Intensities of winning and losing by stage and bin, pooled toward the bin's and the overall rate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,0 +1,117 @@
+"""Corrects log-intensities by intercept and slope per cause, learned from what past fits said and what came then."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.bins import CAUSES
+from models.curves import Curves
+
+_INTERCEPT_SPREAD = 0.3
+_SLOPE_SPREAD = 0.15
+_STEPS = 50
+_LIMITS = 30.0
+
+
+@dataclass(frozen=True)
+class CauseCalibration:
+    """The corrected log-intensity of one cause is intercept + slope x raw.
+
+    Attributes
+    ----------
+    spread : standard deviation of the corrected log-intensity at the typical margin that the evidence leaves.
+    """
+
+    intercept: float = 0.0
+    slope: float = 1.0
+    spread: float = 0.0
+
+    @staticmethod
+    def fit(
+        margins: np.ndarray, exposure: np.ndarray, events: np.ndarray, *, snapshots_per_deal: float = 1.0
+    ) -> "CauseCalibration":
+        """Poisson regression of closings on margins, with a prior at the identity.
+
+        Parameters
+        ----------
+        margins : raw log-intensities per day, any shape.
+        exposure : days at risk, same shape; entries without any are passed over.
+        events : closings, same shape.
+        snapshots_per_deal : rows that repeat one deal's fate; evidence is divided by it.
+        """
+        at_risk = exposure > 0
+        if not at_risk.any():
+            return CauseCalibration()
+        raw, happened = margins[at_risk], events[at_risk].astype(float)
+        log_days = np.log(exposure[at_risk])
+        expected = np.exp(np.clip(raw + log_days, -_LIMITS, _LIMITS))
+        # About the typical margin, level and slope are learned apart and the prior on each means what it says.
+        centre = float(np.average(raw, weights=expected))
+        design = np.stack([np.ones_like(raw), raw - centre])
+        precision = np.diag([_INTERCEPT_SPREAD**-2.0, _SLOPE_SPREAD**-2.0])
+        start = np.array([0.0, 1.0])
+        change = np.zeros(2)
+        for _ in range(_STEPS):
+            level = np.clip(centre + (start + change) @ design + log_days, -_LIMITS, _LIMITS)
+            expected = np.exp(level) / snapshots_per_deal
+            gradient = design @ (happened / snapshots_per_deal - expected) - precision @ change
+            curvature = (design * expected) @ design.T + precision
+            step = np.linalg.solve(curvature, gradient)
+            change += np.clip(step, -1.0, 1.0)
+            if np.abs(step).max() < 1e-9:
+                break
+        level, slope = start + change
+        spread = float(np.sqrt(np.linalg.inv(curvature)[0, 0]))
+        return CauseCalibration(float(level + centre - slope * centre), float(slope), spread)
+
+    def apply(self, log_intensity: np.ndarray) -> np.ndarray:
+        """Corrected log-intensities, same shape."""
+        return self.intercept + self.slope * log_intensity
+
+
+@dataclass(frozen=True)
+class HazardCalibration:
+    """The correction of both causes; the default leaves curves as they are."""
+
+    won: CauseCalibration = CauseCalibration()
+    lost: CauseCalibration = CauseCalibration()
+
+    @staticmethod
+    def fit(
+        margins: Mapping[str, np.ndarray],
+        exposure: np.ndarray,
+        events: Mapping[str, np.ndarray],
+        *,
+        snapshots_per_deal: float = 1.0,
+    ) -> "HazardCalibration":
+        """Learn both corrections from margins kept from past fits.
+
+        Parameters
+        ----------
+        margins : by cause ("won", "lost"), log-intensities said by models that did not know the outcome, (n, m).
+        exposure : (n, m) days at risk in the weeks after each fit, as `models.bins.bin_outcomes` gives them.
+        events : by cause, closings, (n, m).
+        """
+        fitted = (
+            CauseCalibration.fit(margins[cause], exposure, events[cause], snapshots_per_deal=snapshots_per_deal)
+            for cause in CAUSES
+        )
+        return HazardCalibration(*fitted)
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation that the calibration itself adds to a deal's log-odds."""
+        return float(np.hypot(self.won.spread, self.lost.spread))
+
+    def apply(self, curves: Curves) -> Curves:
+        """Calibrated curves."""
+        return Curves(curves.edges, self.won.apply(curves.won), self.lost.apply(curves.lost))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {cause: vars(getattr(self, cause)) for cause in CAUSES}
+
+    @staticmethod
+    def from_dict(stored: Mapping[str, Any]) -> "HazardCalibration":
+        return HazardCalibration(*(CauseCalibration(**stored[cause]) for cause in CAUSES))

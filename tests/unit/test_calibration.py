@@ -1,0 +1,51 @@
+import json
+
+import numpy as np
+import pytest
+
+from models.calibration import CauseCalibration, HazardCalibration
+from models.curves import Curves
+
+
+def said_and_seen(
+    intercept: float, slope: float, rows: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Margins, days at risk and closings where the true log-intensity is intercept + slope x margin."""
+    rng = np.random.default_rng(seed)
+    margins = rng.normal(-4.0, 0.8, rows)
+    exposure = rng.uniform(1.0, 14.0, rows)
+    return margins, exposure, rng.poisson(np.exp(intercept + slope * margins) * exposure)
+
+
+def test_a_level_and_a_slope_that_are_off_are_found_again() -> None:
+    fitted = CauseCalibration.fit(*said_and_seen(-0.9, 0.7, 60_000))
+    assert fitted.slope == pytest.approx(0.7, abs=0.03)
+    assert fitted.apply(np.array([-4.0]))[0] == pytest.approx(-0.9 - 2.8, abs=0.03)
+
+
+def test_without_evidence_nothing_is_corrected() -> None:
+    empty = np.zeros((0, 3))
+    fitted = HazardCalibration.fit({"won": empty, "lost": empty}, empty, {"won": empty, "lost": empty})
+    assert fitted == HazardCalibration()
+
+
+def test_ten_deals_move_the_identity_less_than_ten_thousand() -> None:
+    few, many = (CauseCalibration.fit(*said_and_seen(0.5, 1.0, rows, seed=3)) for rows in (60, 60_000))
+    assert abs(few.apply(np.array([-4.0]))[0] + 4.0) < abs(many.apply(np.array([-4.0]))[0] + 4.0)
+    assert few.spread > 5 * many.spread
+
+
+def test_a_deal_seen_ten_times_is_one_piece_of_evidence() -> None:
+    margins, exposure, events = said_and_seen(0.5, 1.2, 500)
+    once = CauseCalibration.fit(margins, exposure, events)
+    tenfold = CauseCalibration.fit(*(np.tile(x, 10) for x in (margins, exposure, events)), snapshots_per_deal=10.0)
+    assert (tenfold.intercept, tenfold.slope) == pytest.approx((once.intercept, once.slope))
+    assert tenfold.spread == pytest.approx(once.spread)
+
+
+def test_each_cause_is_corrected_by_its_own_numbers_and_read_back_the_same() -> None:
+    fitted = HazardCalibration(CauseCalibration(0.5, 0.9, 0.1), CauseCalibration(-0.25, 1.1, 0.2))
+    curves = fitted.apply(Curves(np.array([[0.0, 7.0]]), np.array([[-3.0]]), np.array([[-2.0]])))
+    assert curves.won.item() == pytest.approx(0.5 - 2.7)
+    assert curves.lost.item() == pytest.approx(-0.25 - 2.2)
+    assert HazardCalibration.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
