@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from ledger.errors import LedgerError, LedgerUnavailable
 
@@ -34,13 +34,10 @@ def open_engine(url: str) -> Engine:
         The database cannot be opened, or was written by a newer dealcast.
     """
     target = parse_url(url)
-    try:
-        sqlite = target.get_backend_name() == "sqlite"
-        engine = sqlite_engine(target) if sqlite else create_engine(target, pool_pre_ping=True)
+    sqlite = target.get_backend_name() == "sqlite"
+    engine = sqlite_engine(target) if sqlite else create_engine(target, pool_pre_ping=True)
+    with explained(engine):
         migrate(engine)
-    except (DBAPIError, OSError) as failure:
-        reason = str(getattr(failure, "orig", failure)).strip()
-        raise LedgerUnavailable(f"The ledger {target.render_as_string()} cannot be opened: {reason}") from failure
     return engine
 
 
@@ -62,7 +59,8 @@ def parse_url(url: str) -> URL:
 def sqlite_engine(target: URL) -> Engine:
     """SQLite with write-ahead logging; writers queue up instead of failing, readers never wait."""
     if target.database and target.database != ":memory:":
-        Path(target.database).parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # where it cannot be made, opening the database says why
+            Path(target.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(target, connect_args={"timeout": LOCK_WAIT_SECONDS})
 
     @event.listens_for(engine, "connect")
@@ -85,8 +83,25 @@ def sqlite_engine(target: URL) -> Engine:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction that writes: all of it or nothing."""
-    with engine.execution_options(writing=True).begin() as connection:
+    with explained(engine), engine.execution_options(writing=True).begin() as connection:
         yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One transaction that reads."""
+    with explained(engine), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def explained(engine: Engine) -> Iterator[None]:
+    """A database that is gone, locked or full is explained, its password left out."""
+    try:
+        yield
+    except (OperationalError, OSError) as failure:
+        reason = str(getattr(failure, "orig", failure)).strip()
+        raise LedgerUnavailable(f"The ledger {engine.url.render_as_string()} does not answer: {reason}") from failure
 
 
 def migrate(engine: Engine) -> None:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, delete, select, update
 
-from ledger.database import writing
+from ledger.database import reading, writing
 from ledger.errors import LedgerError
-from ledger.tables import api_key
+from ledger.tables import api_key, browser_session
 
 SCOPES = ("read", "what_if", "events", "calls", "admin")
 SECRET_PREFIX = "dc_"
+SESSION_PREFIX = "ds_"
+SESSION_LASTS = pd.Timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -90,21 +92,32 @@ class KeyRing:
         return secret, key
 
     def authenticate(self, secret: str, *, now: pd.Timestamp) -> ApiKey | None:
-        """The key that this secret opens at the moment, or None.
+        """The key that this secret, or the token of a browser's session, opens at the moment, or None.
 
-        The secret is hashed before the look-up, so no comparison's duration tells anything about a stored secret;
+        Both are hashed before the look-up, so no comparison's duration tells anything about what is stored;
         256 random bits need no slow hash.
         """
-        if not secret.startswith(SECRET_PREFIX):
-            return None
-        with self.engine.connect() as connection:
-            row = connection.execute(select(api_key).where(api_key.c.secret_hash == hash_of(secret))).mappings().first()
+        query = select(api_key).where(api_key.c.secret_hash == hash_of(secret))
+        if secret.startswith(SESSION_PREFIX):
+            query = select(api_key).join(browser_session)
+            query = query.where(browser_session.c.token_hash == hash_of(secret), browser_session.c.expires_at > now)
+        with reading(self.engine) as connection:
+            row = connection.execute(query).mappings().first()
         key = None if row is None else key_of(row)
         return key if key is not None and key.opens_at(now) else None
 
+    def open_session(self, key: ApiKey, *, now: pd.Timestamp) -> str:
+        """Sign a browser in with a key: the token of its session, which ends with the key or after half a day."""
+        token = SESSION_PREFIX + secrets.token_urlsafe(32)
+        row = {"token_hash": hash_of(token), "key_id": key.key_id, "expires_at": now + SESSION_LASTS}
+        with writing(self.engine) as connection:
+            connection.execute(delete(browser_session).where(browser_session.c.expires_at <= now))
+            connection.execute(browser_session.insert(), row)
+        return token
+
     def list_keys(self) -> list[ApiKey]:
         """Every key ever made, oldest first."""
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(select(api_key).order_by(api_key.c.created_at, api_key.c.key_id)).mappings().all()
         return [key_of(row) for row in rows]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 from sqlalchemy import Connection, Select, and_, func, select
 
-from ledger.database import open_engine, writing
+from ledger.database import open_engine, reading, writing
 from ledger.keys import KeyRing
 from ledger.tables import Day, UtcInstant, forecast_entry, publication, score_entry
 
@@ -104,7 +104,7 @@ class Ledger(KeyRing):
         if at is not None:
             query = query.where(order <= at)
         query = query.order_by(order, publication.c.published_at, publication.c.publication_id)
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             return [head_of(row) for row in connection.execute(query).mappings()]
 
     def latest_scores(
@@ -128,14 +128,14 @@ class Ledger(KeyRing):
     def scores_of(self, head: Publication) -> pd.DataFrame:
         """The score rows of one publication, with the contract's columns, in order of deal_id."""
         query = select(score_entry).where(score_entry.c.publication_id == head.publication_id)
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             rows = read(connection, query.order_by(score_entry.c.deal_id))
         return with_head(rows.drop(columns="publication_id"), head, after=("deal_id",))
 
     def nodes_of(self, head: Publication) -> pd.DataFrame:
         """The forecast rows of one publication, with the contract's columns but `node_name`."""
         query = select(forecast_entry).where(forecast_entry.c.publication_id == head.publication_id)
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             entries = read(connection, query)
         numbers = entries.pivot(index=list(FORECAST_KEY), columns="quantity", values="value")
         texts = entries.pivot(index=list(FORECAST_KEY), columns="quantity", values="value_text")
@@ -165,7 +165,7 @@ class Ledger(KeyRing):
             said = said.where(score_entry.c.deal_id.in_(list(deal_ids)))
         ranked = said.subquery()
         query = select(ranked).where(ranked.c.place == 1).order_by(ranked.c.deal_id)
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             return read(connection, query)[["deal_id", "win_probability", "as_of", "published_at"]]
 
     def score_history(self, deal_id: str) -> pd.DataFrame:
@@ -177,7 +177,7 @@ class Ledger(KeyRing):
         """
         query = self.published_entries().where(score_entry.c.deal_id == deal_id)
         query = query.order_by(publication.c.published_at, publication.c.publication_id)
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             return read(connection, query).drop(columns="deal_id")
 
     def published_entries(self) -> Select[Any]:

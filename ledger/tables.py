@@ -122,3 +122,11 @@ api_key = Table(
     Column("expires_at", UtcInstant),
     Column("revoked_at", UtcInstant),
 )
+
+browser_session = Table(
+    "browser_session",
+    metadata,
+    Column("token_hash", Text, primary_key=True, doc="sha256 of what the browser's cookie holds"),
+    Column("key_id", ForeignKey("api_key.key_id"), nullable=False, doc="the key that signed in"),
+    Column("expires_at", UtcInstant, nullable=False),
+)

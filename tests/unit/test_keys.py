@@ -69,3 +69,13 @@ def test_a_key_without_a_name_of_its_own_or_with_scopes_that_do_not_exist_is_ref
 def test_revoking_a_key_that_does_not_exist_says_how_to_list_them(ledger):
     with pytest.raises(LedgerError, match="keys list"):
         ledger.revoke_key("nobody", now=NOW)
+
+
+def test_a_browser_s_session_opens_its_key_for_half_a_day_and_no_longer_than_the_key(ledger):
+    secret, key = ledger.create_key("crm", ["read"], now=NOW)
+    token = ledger.open_session(key, now=NOW)
+    assert token != secret
+    assert ledger.authenticate(token, now=NOW) == key
+    assert ledger.authenticate(token, now=NOW + DAY / 2) is None
+    ledger.revoke_key("crm", now=NOW)
+    assert ledger.authenticate(token, now=NOW) is None

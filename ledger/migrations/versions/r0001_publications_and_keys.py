@@ -18,7 +18,7 @@ def upgrade() -> None:
     """Create every table, then guard what was said."""
     create_publication()
     create_entries()
-    create_api_key()
+    create_keys()
     for table, key in APPEND_ONLY.items():
         if op.get_bind().dialect.name == "sqlite":
             refuse_changes_on_sqlite(table, key)
@@ -79,8 +79,8 @@ def create_entries() -> None:
     )
 
 
-def create_api_key() -> None:
-    """Keys, by the hash of their secret."""
+def create_keys() -> None:
+    """Keys and the browsers that signed in with them, by the hash of what they show."""
     op.create_table(
         "api_key",
         sa.Column("key_id", sa.Text, primary_key=True),
@@ -91,6 +91,12 @@ def create_api_key() -> None:
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("expires_at", INSTANT),
         sa.Column("revoked_at", INSTANT),
+    )
+    op.create_table(
+        "browser_session",
+        sa.Column("token_hash", sa.Text, primary_key=True),
+        sa.Column("key_id", sa.Text, sa.ForeignKey("api_key.key_id"), nullable=False),
+        sa.Column("expires_at", INSTANT, nullable=False),
     )
 
 
