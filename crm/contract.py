@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from crm.calendar import DATE, DATE_PATTERN, FIRST_YEAR, INSTANT, INSTANT_PATTERN, LAST_YEAR, Calendar
 
@@ -355,6 +357,20 @@ def parse_values(raw_text: pd.Series, kind: Kind, calendar: Calendar) -> Parsed:
     values = pd.Series(parsed.values.array.take(codes, allow_fill=True), index=raw_text.index)
     problems = pd.Series(parsed.problems.array.take(codes, allow_fill=True), index=raw_text.index)
     return Parsed(values, problems)
+
+
+def format_values(values: pd.Series, kind: Kind) -> pd.Series:
+    """Typed values as text that `parse_values` reads back; unknown stays NaN."""
+    if kind in ("id", "text"):
+        return values
+    array = pa.array(values, from_pandas=True)
+    if kind == "date":
+        array = array.cast(pa.date32())
+    elif kind == "instant" and pc.all(pc.equal(pc.microsecond(array), 0)).as_py() is not False:
+        whole = pc.all(pc.equal(pc.millisecond(array), 0)).as_py() is not False
+        array = array.cast(pa.timestamp("s" if whole else "ms", "UTC"))
+    text = pc.replace_substring(array.cast(pa.string()), " ", "T")
+    return pd.Series(text.to_pandas().array, index=values.index, dtype="str")
 
 
 def infer_kind(raw_text: pd.Series, calendar: Calendar) -> Kind | None:

@@ -1,0 +1,82 @@
+"""Money in base currency. An amount whose currency or rate is unknown is unknown, never taken at 1.0."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from crm.calendar import INSTANT, Calendar
+from crm.tables import CrmTables
+
+
+@dataclass(frozen=True)
+class RateBook:
+    """Exchange rates to base currency and the company's rule for picking one.
+
+    Attributes
+    ----------
+    rates : currency, valid_from (UTC), rate_to_base, sorted by valid_from.
+    calendar : base currency, and `rates`: `plan` takes the rate at the start of the period holding the moment,
+        `dated` the rate at the moment itself.
+    unnamed_is_base : True if no deal names a currency: money is then in base currency. Otherwise a missing currency
+        makes the amount unknown.
+    """
+
+    rates: pd.DataFrame
+    calendar: Calendar
+    unnamed_is_base: bool
+
+    @staticmethod
+    def from_tables(tables: CrmTables) -> "RateBook":
+        """The rates of a data version."""
+        rates = tables.get("exchange_rates")[["currency", "valid_from", "rate_to_base"]]
+        named = tables.get("deals")["currency"].notna().any() if "currency" in tables.get("deals") else False
+        return RateBook(rates.sort_values("valid_from", kind="stable"), tables.calendar, not named)
+
+    @property
+    def base_currency(self) -> str:
+        """The currency everything is brought to."""
+        return self.calendar.base_currency
+
+    def to_base(self, amount: pd.Series, currency: pd.Series, moments: pd.Series | pd.Timestamp) -> pd.Series:
+        """Amounts in base currency.
+
+        Parameters
+        ----------
+        amount : float, in the currency beside it; NaN = unknown.
+        currency : currency codes, NaN = not named.
+        moments : the instant each amount counts at (T, or the midnight of booked_on), or one for all.
+
+        Returns
+        -------
+        float64 with the index of `amount`; NaN where the amount, the currency, the moment or a rate is unknown.
+        """
+        if self.unnamed_is_base:
+            currency = currency.fillna(self.base_currency)
+        if isinstance(moments, pd.Timestamp):
+            moments = pd.Series(moments, index=amount.index, dtype=INSTANT)
+        return amount.astype("float64") * self._rates_at(currency, moments)
+
+    def _rates_at(self, currency: pd.Series, moments: pd.Series) -> pd.Series:
+        rate = pd.Series(np.nan, index=currency.index, dtype="float64")
+        is_base = (currency == self.base_currency).to_numpy()
+        rate[is_base] = 1.0
+        foreign = currency.notna().to_numpy() & moments.notna().to_numpy() & ~is_base
+        if not foreign.any() or self.rates.empty:
+            return rate
+        at = moments[foreign]
+        if self.calendar.rates == "plan":
+            at = self.calendar.period_frame(at)["start_at"]
+        asked = pd.DataFrame({"at": at.to_numpy(), "currency": currency[foreign].to_numpy()})
+        asked["place"] = np.flatnonzero(foreign)
+        asked["at"] = pd.Series(at.array, dtype=INSTANT)
+        found = pd.merge_asof(
+            asked.sort_values("at"),
+            self.rates,
+            left_on="at",
+            right_on="valid_from",
+            by="currency",
+            direction="backward",
+        )
+        rate.iloc[found["place"].to_numpy()] = found["rate_to_base"].to_numpy()
+        return rate

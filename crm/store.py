@@ -1,0 +1,210 @@
+"""Data versions on disk: Delta tables, and one manifest per version that names the version of every table.
+
+A version exists once `data/CURRENT` names it, and that file is replaced in one step: an import that is killed half-way
+leaves the version before it standing, and the next import starts from there.
+
+    data/<table>/              Delta table, sorted by deal_id
+    data/versions/000012.json  manifest
+    data/CURRENT               name of the current version
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+
+from crm.calendar import DATE, Calendar
+from crm.errors import DataUnusable, Detail
+from crm.tables import CrmTables, FieldClass
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What one data version consists of.
+
+    Attributes
+    ----------
+    tables : Delta version by table name.
+    as_of : the data's moment.
+    first_import_at : the data's moment of the first import into this workspace.
+    stages_derived : whether the stages were concluded from deals.is_closed and is_won.
+    currency_given : whether base_currency was stated rather than taken as the commonest.
+    """
+
+    data_version: str
+    tables: Mapping[str, int]
+    calendar: Calendar
+    as_of: pd.Timestamp
+    first_import_at: pd.Timestamp
+    field_classes: Mapping[str, FieldClass]
+    stages_derived: bool
+    currency_given: bool
+
+    def to_dict(self) -> dict[str, object]:
+        """The manifest as JSON values."""
+        return {
+            "data_version": self.data_version,
+            "tables": dict(self.tables),
+            "calendar": self.calendar.to_dict(),
+            "as_of": self.as_of.isoformat(),
+            "first_import_at": self.first_import_at.isoformat(),
+            "field_classes": {field: known.to_dict() for field, known in self.field_classes.items()},
+            "stages_derived": self.stages_derived,
+            "currency_given": self.currency_given,
+        }
+
+    @staticmethod
+    def from_dict(stored: Mapping[str, object]) -> "Manifest":
+        """The manifest from JSON values."""
+        classes, tables, calendar = stored["field_classes"], stored["tables"], stored["calendar"]
+        assert isinstance(classes, dict) and isinstance(tables, dict) and isinstance(calendar, dict)
+        return Manifest(
+            data_version=str(stored["data_version"]),
+            tables={name: int(version) for name, version in tables.items()},
+            calendar=Calendar.from_dict(calendar),
+            as_of=_moment(stored["as_of"]),
+            first_import_at=_moment(stored["first_import_at"]),
+            field_classes={field: FieldClass.from_dict(known) for field, known in classes.items()},
+            stages_derived=bool(stored["stages_derived"]),
+            currency_given=bool(stored["currency_given"]),
+        )
+
+
+def current_version(workspace: Path) -> str | None:
+    """The name of the current data version; None before the first import."""
+    try:
+        return (workspace / "data" / "CURRENT").read_text().strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def read_manifest(workspace: Path, version: str | None = None) -> Manifest:
+    """The manifest of a data version, by default the current one.
+
+    Raises
+    ------
+    DataUnusable
+        If nothing was imported yet, or the version does not exist.
+    """
+    name = version or current_version(workspace)
+    if name is None:
+        detail = Detail(str(workspace), None, "the workspace holds no data", "Run `dealcast import PATH` first.")
+        raise DataUnusable("Nothing has been imported yet.", detail)
+    path = workspace / "data" / "versions" / f"{name}.json"
+    if not path.exists():
+        detail = Detail(str(path), name, "no such data version", "Look into data/versions for those that exist.")
+        raise DataUnusable(f"The data version {name} does not exist.", detail)
+    return Manifest.from_dict(json.loads(path.read_text()))
+
+
+def read_tables(workspace: Path, version: str | None = None) -> CrmTables:
+    """The tables of a data version, by default the current one, with the contract's dtypes.
+
+    Raises
+    ------
+    DataUnusable
+        If nothing was imported yet, or the version does not exist.
+    """
+    manifest = read_manifest(workspace, version)
+    return CrmTables(
+        tables={name: _read_table(workspace, name, number) for name, number in manifest.tables.items()},
+        calendar=manifest.calendar,
+        as_of=manifest.as_of,
+        data_version=manifest.data_version,
+        field_classes=manifest.field_classes,
+        first_import_at=manifest.first_import_at,
+    )
+
+
+def write_version(
+    workspace: Path, tables: CrmTables, *, changed: set[str], stages_derived: bool, currency_given: bool
+) -> str:
+    """Write the changed tables and make the new version current; call it within `import_lock`.
+
+    Parameters
+    ----------
+    tables : all tables of the new version; its `data_version` is ignored, `first_import_at` is required.
+    changed : tables to write; the others keep the Delta version of the current manifest.
+
+    Returns
+    -------
+    The new version's name.
+    """
+    before = current_version(workspace)
+    kept = read_manifest(workspace, before).tables if before else {}
+    name = f"{int(before or 0) + 1:06d}"
+    versions = {
+        table: _write_table(workspace, table, frame) if table in changed or table not in kept else kept[table]
+        for table, frame in tables.tables.items()
+    }
+    assert tables.first_import_at is not None
+    manifest = Manifest(
+        data_version=name,
+        tables=versions,
+        calendar=tables.calendar,
+        as_of=tables.as_of,
+        first_import_at=tables.first_import_at,
+        field_classes=tables.field_classes,
+        stages_derived=stages_derived,
+        currency_given=currency_given,
+    )
+    folder = workspace / "data" / "versions"
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace_file(folder / f"{name}.json", json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    _replace_file(workspace / "data" / "CURRENT", name + "\n")
+    return name
+
+
+@contextmanager
+def import_lock(workspace: Path) -> Iterator[None]:
+    """One import at a time: a second one waits; the lock goes with the process that holds it."""
+    folder = workspace / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _write_table(workspace: Path, name: str, frame: pd.DataFrame) -> int:
+    path = workspace / "data" / name
+    arrow = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    for place, field in enumerate(arrow.schema):
+        if field.type == pa.timestamp("us"):
+            # A local day, not an instant: Delta would take a naive timestamp for something else.
+            arrow = arrow.set_column(place, field.name, arrow.column(place).cast(pa.date32()))
+    write_deltalake(str(path), arrow, mode="overwrite", schema_mode="overwrite")
+    return DeltaTable(str(path)).version()
+
+
+def _read_table(workspace: Path, name: str, version: int) -> pd.DataFrame:
+    arrow = DeltaTable(str(workspace / "data" / name), version=version).to_pyarrow_table()
+    dates = [field.name for field in arrow.schema if pa.types.is_date(field.type)]
+    frame = arrow.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get, date_as_object=False)
+    texts = [name for name in frame if frame[name].dtype == object]
+    return frame.astype({name: DATE for name in dates} | {name: "str" for name in texts})
+
+
+def _replace_file(path: Path, text: str) -> None:
+    """Write a file so that readers see the old or the new one whole, also after a power cut."""
+    draft = path.with_name(f".{path.name}.draft")
+    with draft.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _moment(stored: object) -> pd.Timestamp:
+    return pd.Timestamp(str(stored)).as_unit("us")
