@@ -1,0 +1,258 @@
+"""Bookings still to come from deals that do not exist yet: how many deals are created a day, and how soon such deals are won.
+
+With r deals created a day and F(u) the chance that a deal is won within u days of its creation, the wins of the next x days
+from deals created in them number r × (the integral of F from 0 to x). Past periods then say how this differs towards a
+period's end: renewals created in bulk at its start bring nothing more late in it, closing rushes bring more.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crm.bookings import bookings, shown_deals
+from crm.calendar import Calendar, Period
+from crm.history import DealHistory
+from crm.tables import CrmTables
+
+UNKNOWN_TYPE = "(none)"
+MIXES = ("pipeline", "segment", "currency")
+
+_EDGES = np.array([0, 1, 3, 7, 14, 21, 30, 45, 60, 90, 120, 150, 180, 240, 300, 365], dtype=float)
+_LEFT_SHARES = (0.0, 0.08, 0.15, 0.3, 0.5, 0.75, 1.0)
+_HALF_LIFE_DAYS = 182.0
+_LOOK_BACK_DAYS = 730.0
+_LATEST_PERIODS = 8
+_PRIOR_DEALS = 20.0
+_PRIOR_WINS = 5.0
+_PRIOR_RATE_SPREAD, _PRIOR_PERIODS = 0.25, 3.0
+_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class CreationStream:
+    """The deals of one type that come in.
+
+    Attributes
+    ----------
+    per_day : deals created a day, lately.
+    won_in : chance of being won in each bin of days since creation.
+    amount_in : mean amount of those won in each bin, base currency.
+    amount_cv : standard deviation / mean of the amounts.
+    end_factor : wins / expected wins from here to a period's end, by share of the period left (`_LEFT_SHARES`).
+    owners : deals created lately by owner, those of unknown owner left out.
+    mixes : shares of the wins by value of pipeline, segment, currency.
+    """
+
+    per_day: float
+    won_in: tuple[float, ...]
+    amount_in: tuple[float, ...]
+    amount_cv: float
+    end_factor: tuple[float, ...]
+    owners: Mapping[str, float]
+    mixes: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class CreationModel:
+    """Streams by deal type (`(none)` where unknown), and the spread of the common error of their rates (log)."""
+
+    streams: Mapping[str, CreationStream]
+    rate_spread: float
+
+    def arrivals(self, period: Period, as_of: pd.Timestamp) -> pd.DataFrame:
+        """What deals created after `as_of` will bring in the period.
+
+        Returns
+        -------
+        Frame, a row per deal type: deal_type, wins (expected number), amount (mean per win), amount_cv, rate_spread.
+        """
+        start, end = (max((at - as_of).total_seconds() / _DAY, 0.0) for at in (period.start_at, period.end_at))
+        left = min((period.end_at - as_of) / (period.end_at - period.start_at), 1.0)
+        rows = []
+        for deal_type, stream in self.streams.items():
+            weight = np.array(stream.won_in) * (_days_at_work(end) - _days_at_work(start))
+            wins = stream.per_day * weight.sum() * np.interp(left, _LEFT_SHARES, stream.end_factor)
+            amount = (weight * stream.amount_in).sum() / weight.sum() if weight.sum() > 0 else 0.0
+            rows.append((deal_type, wins, amount, stream.amount_cv, self.rate_spread))
+        return pd.DataFrame(rows, columns=["deal_type", "wins", "amount", "amount_cv", "rate_spread"])
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(stored: Mapping[str, Any]) -> "CreationModel":
+        streams = {
+            name: CreationStream(**{k: tuple(v) if isinstance(v, list) else v for k, v in stream.items()})
+            for name, stream in stored["streams"].items()
+        }
+        return CreationModel(streams, float(stored["rate_spread"]))
+
+
+def _days_at_work(days: float) -> np.ndarray:
+    """For each bin, the integral over 0..days of the share of its wins that have come, taken as even within the bin."""
+    low, width = _EDGES[:-1], np.diff(_EDGES)
+    inside = np.clip(days - low, 0, width)
+    return inside**2 / (2 * width) + np.maximum(days - _EDGES[1:], 0)
+
+
+def fit_creation(tables: CrmTables, history: DealHistory, known_at: pd.Timestamp) -> CreationModel:
+    """Fit on what was known at `known_at`: deals created, won and lost by then."""
+    lives = _lives_known_at(tables, history, known_at)
+    if lives.empty:
+        return CreationModel({}, _PRIOR_RATE_SPREAD)
+    tables_won = _life_table(lives)
+    all_won = lives[lives["is_won"]]
+    mean = float(all_won["amount_base"].mean()) if all_won["amount_base"].notna().any() else 0.0
+    curves = {kind: _life_table(deals, toward=tables_won) for kind, deals in lives.groupby("deal_type")}
+    past = _past_periods(lives, curves, tables.calendar, known_at)
+    end_factor = _end_factors(past)
+    streams = {}
+    for kind, deals in lives.groupby("deal_type"):
+        amounts, variation = _amounts(deals[deals["is_won"]], mean)
+        recent = deals[deals["age"] <= 365]
+        streams[str(kind)] = CreationStream(
+            per_day=_recent_rate(deals["age"], lives["age"].max()),
+            won_in=tuple(_won_in(curves[kind]).tolist()),
+            amount_in=tuple(amounts.tolist()),
+            amount_cv=variation,
+            end_factor=tuple(end_factor(str(kind)).tolist()),
+            owners={str(owner): float(n) for owner, n in recent["owner_id"].value_counts().sort_index().items()},
+            mixes={by: _shares(deals, by) for by in MIXES},
+        )
+    return CreationModel(streams, _rate_spread(past, end_factor))
+
+
+def _lives_known_at(tables: CrmTables, history: DealHistory, known_at: pd.Timestamp) -> pd.DataFrame:
+    """One row per deal created in the look-back: deal_type, owner_id, mixes, age, days (to its end so far), ending, money."""
+    deals = tables.get("deals")[["deal_id", "created_at"]]
+    age = (known_at - deals["created_at"]).dt.total_seconds() / _DAY
+    deals = deals.assign(age=age)[(age >= 0) & (age <= _LOOK_BACK_DAYS) & ~deals["deal_id"].isin(history.left_out)]
+    spells = history.spells[history.spells["opened_at"] <= known_at].sort_values("opened_at", kind="stable")
+    last = spells.drop_duplicates("deal_id", keep="last").set_index("deal_id")
+    ended_at = deals["deal_id"].map(last["ended_at"])
+    ended_at = ended_at.where(ended_at <= known_at)
+    won = bookings(tables, history, known_at).drop_duplicates("deal_id", keep="last").set_index("deal_id")
+    won_at = deals["deal_id"].map(won["won_at"])
+    # A deal won, lost or deleted in the instant it was created has no open spell, and yet it has ended.
+    until = won_at.fillna(ended_at).fillna(deals["created_at"].where(~deals["deal_id"].isin(last.index)))
+    merged = deals["deal_id"].map(last["outcome"]).eq("merged") & ended_at.notna()
+    shown = shown_deals(tables, history, deals[["deal_id"]].assign(as_of=known_at))
+    lives = deals.assign(
+        deal_type=shown["deal_type"].fillna(UNKNOWN_TYPE),
+        **{name: shown[name] for name in ("owner_id", *MIXES)},
+        days=((until - deals["created_at"]).dt.total_seconds() / _DAY).clip(lower=0).fillna(deals["age"]),
+        is_won=won_at.notna(),
+        is_lost=until.notna() & won_at.isna() & ~merged,
+        won_at=won_at,
+        booked_on=deals["deal_id"].map(won["booked_on"]),
+        amount_base=deals["deal_id"].map(won["amount_base"]),
+    )
+    return lives.sort_values("deal_id", ignore_index=True)
+
+
+def _life_table(deals: pd.DataFrame, *, toward: np.ndarray | None = None) -> np.ndarray:
+    """(2, bins) chance of being won and of being lost in a bin, given open at its start; shrunk toward another table."""
+    last_bin = len(_EDGES) - 2
+    bin_of = np.clip(np.searchsorted(_EDGES, deals["days"], side="right") - 1, 0, last_bin + 1)
+    counts = np.array(
+        [np.bincount(bin_of[mask], minlength=last_bin + 2) for mask in (deals["is_won"], deals["is_lost"])]
+    )
+    everyone = np.bincount(bin_of, minlength=last_bin + 2)
+    entering = everyone[::-1].cumsum()[::-1]
+    # Those last seen open within a bin were at risk for half of it.
+    at_risk = entering - (everyone - counts.sum(axis=0)) / 2
+    counts, at_risk = counts[:, :-1].astype(float), at_risk[:-1]
+    if toward is None:
+        toward = np.zeros_like(counts)
+        width = np.diff(_EDGES)
+        for k in range(last_bin + 1):
+            # Beyond what the history covers the last bin's daily chances go on.
+            before = toward[:, k - 1] * width[k] / width[k - 1] if k else np.zeros(2)
+            before = before / max(1.0, before.sum() / 0.9)
+            toward[:, k] = (counts[:, k] + before) / max(at_risk[k] + 1.0, 1.0)
+        return toward
+    return (counts + _PRIOR_DEALS * toward) / (at_risk + _PRIOR_DEALS)
+
+
+def _won_in(table: np.ndarray) -> np.ndarray:
+    """Chance of being won in each bin, seen from creation."""
+    still_open = np.cumprod(np.append(1.0, 1 - table.sum(axis=0)))[:-1]
+    return still_open * table[0]
+
+
+def _recent_rate(age: pd.Series, oldest: float) -> float:
+    """Deals a day, those of half a year ago counting half."""
+    decay = np.log(2) / _HALF_LIFE_DAYS
+    days = (1 - np.exp(-decay * max(oldest, 7.0))) / decay
+    return float(np.exp(-decay * age).sum() / days)
+
+
+def _amounts(won: pd.DataFrame, overall: float) -> tuple[np.ndarray, float]:
+    """Mean amount of wins by bin of days since creation, shrunk to the type's and the overall mean; and its variation."""
+    won = won.dropna(subset=["amount_base"])
+    mean = (won["amount_base"].sum() + _PRIOR_WINS * overall) / (len(won) + _PRIOR_WINS)
+    bin_of = np.clip(np.searchsorted(_EDGES, won["days"], side="right") - 1, 0, len(_EDGES) - 2)
+    total = np.bincount(bin_of, won["amount_base"], minlength=len(_EDGES) - 1)
+    count = np.bincount(bin_of, minlength=len(_EDGES) - 1)
+    by_bin = (total + 2 * _PRIOR_WINS * mean) / (count + 2 * _PRIOR_WINS)
+    squares = ((won["amount_base"] - mean) ** 2).sum() / mean**2 if mean else 0.0
+    return by_bin, float(np.sqrt((squares + _PRIOR_WINS) / (len(won) + _PRIOR_WINS)))
+
+
+def _past_periods(
+    lives: pd.DataFrame, curves: Mapping[Any, np.ndarray], calendar: Calendar, known_at: pd.Timestamp
+) -> pd.DataFrame:
+    """For past whole periods, deal types and shares of the period left: wins of deals created later in it, and expected."""
+    first = lives["created_at"].min()
+    periods, period = [], calendar.previous_period(calendar.period_of(known_at))
+    while period.start_at >= first and len(periods) < _LATEST_PERIODS:
+        periods.append(period)
+        period = calendar.previous_period(period)
+    rows = []
+    for period in periods:
+        length = (period.end_at - period.start_at).total_seconds() / _DAY
+        created = lives[(lives["created_at"] >= period.start_at) & (lives["created_at"] < period.end_at)]
+        won = created[created["is_won"] & (created["booked_on"] < pd.Timestamp(period.end))]
+        for kind, curve in curves.items():
+            own, won_own = (created["deal_type"] == kind).sum(), won.loc[won["deal_type"] == kind, "created_at"]
+            for left in _LEFT_SHARES:
+                days = left * length
+                moment = period.end_at - pd.Timedelta(seconds=round(days * _DAY))
+                expected = own / length * float((_won_in(curve) * _days_at_work(days)).sum())
+                rows.append((period.start, kind, left, int((won_own > moment).sum()), expected))
+    return pd.DataFrame(rows, columns=["period_start", "deal_type", "left", "wins", "expected"])
+
+
+def _end_factors(past: pd.DataFrame) -> Callable[[str], np.ndarray]:
+    """Wins over expected wins by share of the period left: the pooled ratio, each type's shrunk toward it."""
+    pooled = past.groupby("left")[["wins", "expected"]].sum().reindex(list(_LEFT_SHARES), fill_value=0.0)
+    overall = (pooled["wins"] + _PRIOR_WINS) / (pooled["expected"] + _PRIOR_WINS)
+
+    def factor_of(deal_type: str) -> np.ndarray:
+        own = past[past["deal_type"] == deal_type].groupby("left")[["wins", "expected"]].sum()
+        own = own.reindex(list(_LEFT_SHARES), fill_value=0.0)
+        return (overall * (own["wins"] + _PRIOR_WINS) / (own["expected"] * overall + _PRIOR_WINS)).to_numpy()
+
+    return factor_of
+
+
+def _rate_spread(past: pd.DataFrame, end_factor: Callable[[str], np.ndarray]) -> float:
+    """How far whole periods' arrivals stray from what was expected, beyond chance; toward a prior where periods are few."""
+    half = past[past["left"] == 0.5]
+    place = _LEFT_SHARES.index(0.5)
+    factor = half["deal_type"].map({kind: end_factor(kind)[place] for kind in half["deal_type"].unique()})
+    by_period = half.assign(expected=half["expected"] * factor.astype("float64")).groupby("period_start")[["wins", "expected"]].sum()
+    by_period = by_period[by_period["expected"] > 0]
+    surplus = ((by_period["wins"] - by_period["expected"]) ** 2 - by_period["expected"]) / by_period["expected"] ** 2
+    variance = (surplus.clip(-1, 1).sum() + _PRIOR_PERIODS * _PRIOR_RATE_SPREAD**2) / (len(surplus) + _PRIOR_PERIODS)
+    return float(np.sqrt(max(variance, 0.05**2)))
+
+
+def _shares(deals: pd.DataFrame, by: str) -> dict[str, float]:
+    """Shares of the wins (of all deals where none is won) by value; unknown values under `(none)`."""
+    won = deals[deals["is_won"]]
+    values = (won if len(won) else deals)[by].fillna(UNKNOWN_TYPE)
+    return {str(value): float(share) for value, share in values.value_counts(normalize=True).sort_index().items()}

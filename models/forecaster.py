@@ -1,0 +1,131 @@
+"""The forecast of a period as rows, node by node: what is won, what is still expected, how sure, and what people call."""
+
+import numpy as np
+import pandas as pd
+
+from crm.bookings import bookings
+from crm.calendar import Period
+from crm.calls import CALLED, calls_at, quotas_at
+from crm.errors import Detail, UsageError
+from crm.hierarchy import OrgChart, org_chart
+from crm.history import DealHistory
+from crm.tables import CrmTables
+from models.forecast_parts import FittedModels, Outlook, gather_parts
+
+QUANTILES = {"p05": 0.05, "p10": 0.10, "p25": 0.25, "p50": 0.50, "p75": 0.75, "p90": 0.90, "p95": 0.95}
+FORECAST_COLUMNS = (
+    *("as_of", "period_start", "period_end", "scope", "node_type", "node_id", "node_name", "parent_type", "parent_id"),
+    *("won_to_date", "open_pipeline", "not_yet_created", "mean", *QUANTILES),
+    *("call_commit", "call_most_likely", "call_best_case", "call_user_id", "call_submitted_at", "call_rolled_up"),
+    *("quota", "probability_of_quota", "model_version", "data_version"),
+)
+BREAKDOWNS = ("deal_type", "pipeline", "segment", "currency")
+
+
+def forecast_nodes(
+    bundle: FittedModels,
+    tables: CrmTables,
+    history: DealHistory,
+    scores: pd.DataFrame,
+    *,
+    as_of: pd.Timestamp,
+    period: Period,
+    by: str | None = None,
+    win_probability: pd.Series | None = None,
+) -> pd.DataFrame:
+    """Forecast a period's bookings for every node of the hierarchy.
+
+    Parameters
+    ----------
+    scores : a row per deal open at `as_of`: deal_id, period_win_probability, next_period_win_probability,
+        expected_amount.
+    period : the period that holds `as_of`, the one after it, or one that is over (then all is won_to_date).
+    by : one of `BREAKDOWNS`: adds a row per node and value, scope `by=value` (`(none)` where unknown), without calls
+        and quota, which cover everything.
+    win_probability : indexed by deal_id, the chance to be won in `period`: needed for a period further ahead.
+
+    Returns
+    -------
+    Frame with `FORECAST_COLUMNS`, scope `all` first. Money in base currency; unknown is missing. Means are exact and add
+    up over reps, over teams and over regions; quantiles of all nodes come from the same draws.
+
+    Raises
+    ------
+    UsageError
+        If `by` is not a breakdown, or the period is further ahead than the scores reach.
+    """
+    if by is not None and by not in BREAKDOWNS:
+        rule = f"one of {', '.join(BREAKDOWNS)}"
+        raise UsageError(f"A forecast cannot be broken down by {by}.", Detail("--by", by, rule, "Choose one of these."))
+    chart = org_chart(tables, history, as_of)
+    parts = gather_parts(bundle, tables, history, scores, as_of=as_of, period=period, win_probability=win_probability)
+    outlook = parts.add_up(bundle.revenue, chart)
+    rows = [_with_calls(outlook, tables, history, chart, as_of=as_of, period=period).assign(scope="all")]
+    for value in parts.values_of(by) if by else []:
+        scoped = parts.only(str(by), value).add_up(bundle.revenue, chart)
+        rows.append(_with_quantiles(scoped, scoped.samples()).assign(scope=f"{by}={value}"))
+    forecast = pd.concat(rows, ignore_index=True).assign(
+        as_of=as_of,
+        period_start=pd.Timestamp(period.start).as_unit("us"),
+        period_end=pd.Timestamp(period.end).as_unit("us"),
+        model_version=str(bundle.manifest["model_version"]),
+        data_version=tables.data_version,
+    )
+    return forecast.reindex(columns=list(FORECAST_COLUMNS))
+
+
+def forecast_spread(
+    bundle: FittedModels,
+    tables: CrmTables,
+    history: DealHistory,
+    scores: pd.DataFrame,
+    *,
+    as_of: pd.Timestamp,
+    period: Period,
+) -> pd.DataFrame:
+    """What `models.revenue.fit_shocks` needs of a past forecast: how far it may stray, deal by deal and under a shock.
+
+    Returns
+    -------
+    Frame: node_type, node_id, mean, variance_independent, sensitivity (see `fit_shocks`).
+    """
+    parts = gather_parts(bundle, tables, history, scores, as_of=as_of, period=period)
+    nodes = parts.add_up(bundle.revenue, org_chart(tables, history, as_of)).nodes
+    nodes = nodes.rename(columns={"variance": "variance_independent"})
+    return nodes[["node_type", "node_id", "mean", "variance_independent", "sensitivity"]]
+
+
+def _with_quantiles(outlook: Outlook, samples: np.ndarray) -> pd.DataFrame:
+    levels = np.quantile(samples, list(QUANTILES.values()), axis=1)
+    return outlook.nodes.assign(**dict(zip(QUANTILES, levels, strict=True)))
+
+
+def _with_calls(
+    outlook: Outlook,
+    tables: CrmTables,
+    history: DealHistory,
+    chart: OrgChart,
+    *,
+    as_of: pd.Timestamp,
+    period: Period,
+) -> pd.DataFrame:
+    """The outlook's rows with the heads' calls and quotas beside them."""
+    samples = outlook.samples()
+    rows = _with_quantiles(outlook, samples)
+    calls = calls_at(tables, as_of, period, bookings(tables, history, as_of, period))
+    head = rows["head_id"]
+    for category in CALLED:
+        rows[f"call_{category}"] = head.map(calls[category])
+    rows["call_user_id"] = head.where(head.isin(calls.index))
+    rows["call_submitted_at"] = head.map(calls["submitted_at"])
+    rows["call_rolled_up"] = [_rolled_up(chart, calls["commit"], user) for user in head]
+    rows["quota"] = head.map(quotas_at(tables, as_of, period)).astype("float64")
+    reached = (samples >= rows["quota"].to_numpy()[:, None]).mean(axis=1)
+    return rows.assign(probability_of_quota=np.where(rows["quota"].notna(), reached, np.nan))
+
+
+def _rolled_up(chart: OrgChart, commits: pd.Series, head: str | float) -> float:
+    """Sum of what the direct reports commit; NaN if none of them has called."""
+    if not isinstance(head, str):
+        return float("nan")
+    return float(commits.reindex(chart.reports_of(head)).sum(min_count=1))
