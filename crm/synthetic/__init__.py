@@ -13,5 +13,15 @@ Units: days are local days, intensities are per business day, amounts in the dea
 from crm.synthetic.company import CompanyConfig
 from crm.synthetic.exports import export
 from crm.synthetic.simulation import CompanyState, simulate
+from crm.synthetic.truth import Futures, TrueOutcomes, run_forward, true_outcomes
 
-__all__ = ["CompanyConfig", "CompanyState", "export", "simulate"]
+__all__ = [
+    "CompanyConfig",
+    "CompanyState",
+    "Futures",
+    "TrueOutcomes",
+    "export",
+    "run_forward",
+    "simulate",
+    "true_outcomes",
+]

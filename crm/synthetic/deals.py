@@ -1,12 +1,12 @@
 """How deals live, one business day at a time: the law that both the one real past and the K imagined futures follow.
 
-A deal is a row of equally long arrays. `fit` (how well the offer suits the buyer, fixed) and `momentum` (returns to half the fit,
+A deal is a row of equally long arrays. `fit` (how well the offer suits the buyer, fixed) and `momentum` (returns to .6 fit,
 wanders) are hidden, and so are `buyer_day` (when the buyer means to decide), `dead` (the buyer said no, the rep has not closed
 the deal: a zombie) and the shocks that company, region and team share. Intensities are per business day and multiply:
 
-    win     stage × exp(.55 fit + .6 momentum + skill - .45 competitor + shocks) × nearness of buyer_day × quarter end × season
+    win     stage × exp(.45 fit + .75 momentum + skill - .45 competitor + shocks) × nearness of buyer_day × quarter end × season
     loss    stage × exp(-.3 fit - .5 momentum + .25 competitor - .5 shocks)
-    advance stage × segment × exp(.45 momentum + .5 shocks)
+    advance stage × segment × exp(.45 momentum + .2 fit + .5 shocks)
 
 Weekends are quiet. No CRM field but stage, amount, competitor and owner takes part: what else is written down (close date,
 category, activities) only reflects the deal, so the futures need not imagine it.
@@ -30,9 +30,9 @@ OPEN_STAGES = (
 REOPENED_STAGE = np.array([4, 2])
 LAST_STAGE = np.array([5, 3])
 
-_WIN = np.array([[0.0001, 0.0002, 0.0006, 0.0018, 0.0055, 0.020], [0.004, 0.010, 0.020, 0.060, 0.0, 0.0]])
-_LOSS = np.array([[0.0110, 0.0110, 0.0100, 0.0090, 0.0080, 0.0060], [0.0010, 0.0014, 0.0014, 0.0010, 0.0, 0.0]])
-_ADVANCE = np.array([[0.110, 0.095, 0.080, 0.080, 0.085, 0.0], [0.050, 0.060, 0.070, 0.0, 0.0, 0.0]])
+_WIN = np.array([[0.0001, 0.0001, 0.0003, 0.0008, 0.0027, 0.0090], [0.004, 0.010, 0.020, 0.060, 0.0, 0.0]])
+_LOSS = np.array([[0.0110, 0.0115, 0.0115, 0.0110, 0.0100, 0.0080], [0.0010, 0.0014, 0.0014, 0.0010, 0.0, 0.0]])
+_ADVANCE = np.array([[0.085, 0.065, 0.055, 0.050, 0.050, 0.0], [0.050, 0.060, 0.070, 0.0, 0.0, 0.0]])
 _RETREAT = 0.003
 
 _SEGMENT_SHARE = np.cumsum([0.45, 0.35, 0.20])
@@ -45,7 +45,7 @@ _SEASON_OF_DECISIONS = np.array([0.95, 1.0, 1.05, 1.0, 1.0, 1.1, 0.9, 0.75, 1.05
 _SEASON_OF_ARRIVALS = np.array([1.05, 1.05, 1.1, 1.0, 1.0, 0.95, 0.85, 0.7, 1.1, 1.15, 1.05, 0.75])
 
 _SHOCK_MEMORY = 0.985
-_SHOCK_SIZE = (0.032, 0.022, 0.022)  # of a day: company, region, team; 0.19, 0.13, 0.13 in the long run
+_SHOCK_SIZE = (0.026, 0.020, 0.020)  # of a day: company, region, team; 0.15, 0.12, 0.12 in the long run
 
 REOPEN_WITHIN_DAYS = 60
 _REOPEN_INTENSITY = 0.0010
@@ -186,12 +186,12 @@ def _reopen(rows: Rows, day: int, rng: np.random.Generator) -> np.ndarray:
 def _wander(rows: Rows, at: np.ndarray, day: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Momentum moves, buyers put off their decision, prices change, competitors appear."""
     momentum = rows["momentum"][at]
-    momentum += 0.04 * (0.5 * rows["fit"][at] - momentum) + 0.16 * rng.standard_normal(len(at))
+    momentum += 0.03 * (0.6 * rows["fit"][at] - momentum) + 0.13 * rng.standard_normal(len(at))
     rows["momentum"][at] = momentum
     chance = rng.random((2, len(at)))
 
     due = rows["buyer_day"][at] - day < 3
-    puts_off = np.where(due, 0.10, 0.004) * np.exp(-0.4 * momentum) > chance[0]
+    puts_off = np.where(due, 0.10, 0.004) * np.exp(-0.4 * momentum - 0.2 * rows["fit"][at]) > chance[0]
     slipped = at[puts_off & ~rows["dead"][at]]
     rows["buyer_day"][slipped] = day + 10.0 + rng.exponential(35.0, len(slipped))
     rows["momentum"][slipped] -= 0.15
@@ -217,10 +217,10 @@ def _decide(
 
     nearness = np.clip(np.exp((day - rows["buyer_day"][at]) / 30.0), 0.15, 1.3)
     win = _WIN[pipeline, stage] * pace_of_time["win"] * nearness
-    win *= np.exp(0.55 * fit + 0.6 * momentum + company.skill[owner] - 0.45 * rivalled + shock)
+    win *= np.exp(0.45 * fit + 0.75 * momentum + company.skill[owner] - 0.45 * rivalled + shock)
     loss = _LOSS[pipeline, stage] * pace_of_time["loss"] * np.exp(-0.3 * fit - 0.5 * momentum + 0.25 * rivalled - 0.5 * shock)
     advance = _ADVANCE[pipeline, stage] * pace_of_time["advance"] * _PACE[rows["segment"][at]]
-    advance *= np.exp(0.45 * momentum + 0.5 * shock)
+    advance *= np.exp(0.45 * momentum + 0.2 * fit + 0.5 * shock)
     retreat = _RETREAT * (stage > 0)
     # A zombie is closed as lost when its rep tidies up, mostly in the first days of a quarter.
     win[dead] = 0.0003
@@ -240,7 +240,7 @@ def _decide(
     advanced = where[(place >= until_loss) & (place < until_advance)]
     retreated = where[place >= until_advance]
 
-    left_open = ~rows["dead"][no_more] & (rng.random(len(no_more)) > 0.55 + 0.45 * company.hygiene[rows["owner"][no_more]])
+    left_open = ~rows["dead"][no_more] & (rng.random(len(no_more)) > 0.45 + 0.5 * company.hygiene[rows["owner"][no_more]])
     lost = no_more[~left_open]
     rows["dead"][no_more[left_open]] = True
     rows["stage"][advanced] += 1
@@ -308,6 +308,10 @@ def _arrive(company: Company, future: np.ndarray, day: int, rng: np.random.Gener
     level = company.rate(day)[currency]
     amount = np.exp(rng.normal(_LOG_AMOUNT[segment] - 0.25 * (kind == EXPANSION), 0.65)) / level
     cycle = _CYCLE_DAYS[segment] * np.where(kind == EXPANSION, 0.7, 1.0) * np.exp(rng.normal(0.0, 0.4, n))
+    # Some deals enter the CRM only when they are nearly done: most of what is created and closed within a quarter.
+    found_late = rng.random(n) < 0.07
+    cycle *= np.where(found_late, 0.25, 1.0)
+    stage = np.where(found_late, rng.integers(3, 5, n), rng.random(n) < 0.2).astype(np.int8)
     return {
         "future": future,
         "owner": owner,
@@ -321,7 +325,7 @@ def _arrive(company: Company, future: np.ndarray, day: int, rng: np.random.Gener
         "momentum": 0.4 * fit + rng.normal(0.0, 0.6, n),
         "buyer_day": day + cycle,
         "amount": np.maximum(np.round(amount, -1), 100.0),
-        "stage": (rng.random(n) < 0.2).astype(np.int8),
+        "stage": stage,
         "status": np.zeros(n, np.int8),
         "dead": np.zeros(n, bool),
         "competitor": np.full(n, -1, np.int8),

@@ -106,6 +106,11 @@ def _ids(prefix: str, numbers: np.ndarray) -> np.ndarray:
     return np.char.add(prefix, np.char.zfill(np.asarray(numbers, np.int64).astype(str), 8))
 
 
+def deal_ids(rows: np.ndarray) -> np.ndarray:
+    """The CRM's ids of deals by their row number."""
+    return _ids("006", rows + 1)
+
+
 @dataclass(frozen=True)
 class _Delivery:
     """One export in the making."""
@@ -169,7 +174,7 @@ class _Delivery:
         closed_at = _instants(closings.fillna(0).to_numpy()).where(pd.Series(is_closed))
         return pd.DataFrame(
             {
-                "deal_id": _ids("006", deal + 1),
+                "deal_id": deal_ids(deal),
                 "created_at": _instants(created_at),
                 "stage": self._text(rec.STAGE, stage, kind),
                 "account_id": _ids("001", created["account"] + 1),
@@ -206,7 +211,7 @@ class _Delivery:
         users = np.array([p.user_id for p in self.state.company.people])
         return pd.DataFrame(
             {
-                "deal_id": _ids("006", changes["deal"] + 1),
+                "deal_id": deal_ids(changes["deal"]),
                 "changed_at": _instants(changes["at"].to_numpy()),
                 "field": np.array(rec.FIELDS)[changes["field"].to_numpy(np.int64)],
                 "old_value": old,
@@ -269,7 +274,7 @@ class _Delivery:
             {
                 "activity_id": _ids("00T", order + 1),
                 "occurred_at": _instants(chosen["at"]),
-                "deal_id": _ids("006", chosen["deal"] + 1),
+                "deal_id": deal_ids(chosen["deal"]),
                 "account_id": _ids("001", account + 1),
                 "user_id": spelled(chosen["user"], self._user_ids()),
                 "contact_id": _ids("003", chosen["contact"] + 1),
@@ -284,7 +289,7 @@ class _Delivery:
         contacts = self._known("contacts")
         return pd.DataFrame(
             {
-                "deal_id": _ids("006", contacts["deal"] + 1),
+                "deal_id": deal_ids(contacts["deal"]),
                 "contact_id": _ids("003", contacts["contact"] + 1),
                 "role": np.array(rec.CONTACT_ROLES)[contacts["role"]],
                 "added_at": _instants(contacts["at"]),

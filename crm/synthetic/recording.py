@@ -266,8 +266,8 @@ class Recorder:
         owner, momentum, dead = rows["owner"][deal], rows["momentum"][deal], rows["dead"][deal]
         busy = 1.25 if self.quarter[1] - self.day <= 14 else 1.0
         ours = 0.17 * busy * np.exp(0.2 * momentum + company.effort[owner]) * np.where(dead, 0.35, 1.0)
-        theirs = 0.12 * np.exp(0.75 * momentum) * np.where(dead, 0.08, 1.0)
-        meetings = 0.035 * np.exp(0.5 * momentum) * (1 + (rows["stage"][deal] > 1)) * np.where(dead, 0.1, 1.0)
+        theirs = 0.18 * np.exp(1.0 * momentum) * np.where(dead, 0.08, 1.0)
+        meetings = 0.045 * np.exp(0.6 * momentum) * (1 + (rows["stage"][deal] > 1)) * np.where(dead, 0.1, 1.0)
         for rate, types, direction in ((ours, (0, 0, 0, 1, 3), 0), (theirs, (0, 0, 0, 1), 1), (meetings, (2,), -1)):
             self._log_activities(deal.repeat(rng.poisson(rate)), np.array(types, np.int8), direction)
 
@@ -300,7 +300,7 @@ class Recorder:
     def _add_contact(self, deal: np.ndarray, at: np.ndarray) -> None:
         """A further person of the account; deciders show up where the offer fits."""
         n = len(deal)
-        decider = self.rng.random(n) < 1 / (1 + np.exp(1.2 - 0.6 * self.rows["fit"][deal]))
+        decider = self.rng.random(n) < 1 / (1 + np.exp(1.2 - 1.0 * self.rows["fit"][deal]))
         role = np.where(decider, 2, self.rng.choice([0, 0, 1, 3, 4], n)).astype(np.int8)
         contact = self.seen["account"][deal] * CONTACTS_PER_ACCOUNT + self.seen["contacts"][deal]
         self.log.append("contacts", deal=deal, at=at, contact=contact, role=role)
