@@ -3,58 +3,17 @@
 import json
 import math
 import os
-from collections.abc import Mapping
-from datetime import date, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
 from crm.errors import Detail, UsageError
+from crm.plain import to_plain
 
 SUFFIXES = (".parquet", ".csv")
-
-
-def to_plain(value: Any) -> Any:
-    """Any value as JSON knows it: unknown = null, instants `2026-01-01T00:00:00Z`, dates `2026-01-01`.
-
-    A frame becomes a list of its rows. A naive timestamp is a date, as in every frame of dealcast.
-    """
-    if isinstance(value, pd.DataFrame):
-        return [
-            to_plain(dict(zip(value.columns, row, strict=True))) for row in value.itertuples(index=False, name=None)
-        ]
-    if hasattr(value, "to_dict") and not isinstance(value, pd.Series):
-        return to_plain(value.to_dict())
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset, np.ndarray, pd.Series, pd.Index)):
-        return [to_plain(inner) for inner in value]
-    if value is None or value is pd.NaT or value is pd.NA:
-        return None
-    if isinstance(value, (str, bool)):
-        return value
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating, Decimal)):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, (datetime, np.datetime64)):
-        return _moment_text(pd.Timestamp(value))
-    if isinstance(value, date):
-        return value.isoformat()
-    return str(value)
-
-
-def _moment_text(moment: pd.Timestamp) -> str:
-    if moment.tz is None:
-        return moment.date().isoformat()
-    return moment.tz_convert("UTC").isoformat().replace("+00:00", "Z")
 
 
 def render_document(document: Any) -> str:

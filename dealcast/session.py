@@ -3,18 +3,21 @@
 import contextlib
 import errno
 import getpass
+import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 import typer
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from crm.errors import DealcastError, Detail
 from dealcast.documents import error_document, render_document
@@ -24,7 +27,8 @@ from ledger.ledger import Ledger, open_ledger
 
 BUG, USAGE = 1, 2
 INTERRUPTED = 130
-Returned = TypeVar("Returned")
+Progress = Callable[[str, float], None]
+"""Called with the name of the step at hand and how much of the whole is done, 0..1."""
 
 
 @dataclass
@@ -61,11 +65,6 @@ class Session:
         else:
             show(human_console(), document)
 
-    def with_progress(self, what: str, work: Callable[[Callable[[str, float], None]], Returned]) -> Returned:
-        """Run `work(progress)`; `progress(step, fraction)` draws a bar on a terminal, else a line for each new step."""
-        with progress_on_stderr(what) as report:
-            return work(report)
-
 
 def human_console() -> Console:
     """Where results are shown; wide enough for tables when nobody's terminal says otherwise."""
@@ -74,8 +73,8 @@ def human_console() -> Console:
 
 
 @contextlib.contextmanager
-def progress_on_stderr(what: str) -> Iterator[Callable[[str, float], None]]:
-    """A progress function for one piece of work."""
+def progress_of(what: str) -> Iterator[Progress]:
+    """Progress of one piece of work on standard error: a bar on a terminal, else a line for each new step."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         said: list[str] = []
@@ -87,19 +86,18 @@ def progress_on_stderr(what: str) -> Iterator[Callable[[str, float], None]]:
 
         yield tell
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeElapsedColumn())
+    with bars.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=1.0)
         yield lambda step, fraction: bar.update(task, description=f"{what}: {step}", completed=fraction)
 
 
-def run(command: Callable[[], object], *, arguments: Sequence[str], workspace: Callable[[], Path]) -> int:
-    """Run a command and return its exit code; what goes wrong is told once, and only a bug leaves a traceback, in a file.
+def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code; what goes wrong is told once, a bug's traceback goes to a file.
 
     Parameters
     ----------
     arguments : as typed; `--json` among them asks for failures as documents on standard output.
-    workspace : where a bug's traceback is written.
     """
     as_json = "--json" in arguments
     try:
@@ -126,7 +124,7 @@ def run(command: Callable[[], object], *, arguments: Sequence[str], workspace: C
                 as_json, USAGE, "invalid", f"{failure.filename} cannot be used: {failure.strerror}.", (detail,)
             )
         message = (
-            f"This is a bug in dealcast: {type(failure).__name__}. The traceback is in {_keep_traceback(workspace)}"
+            f"This is a bug in dealcast: {type(failure).__name__}. The traceback is in {_keep_traceback(arguments)}"
         )
         return _tell(as_json, BUG, "internal", message, ())
 
@@ -159,16 +157,14 @@ def _tell(as_json: bool, exit_code: int, code: str, message: str, details: tuple
     return exit_code
 
 
-def _keep_traceback(workspace: Callable[[], Path]) -> Path:
+def _keep_traceback(arguments: Sequence[str]) -> Path:
     """Write the traceback into the workspace, or beside other temporary files if that is impossible."""
-    import tempfile
-
-    name = f"dealcast-bug-{pd.Timestamp.now('UTC'):%Y%m%dT%H%M%S}.log"
-    for folder in (workspace() / "logs", Path(tempfile.gettempdir())):
-        try:
+    named = [after for before, after in pairwise(arguments) if before == "--workspace"]
+    workspace = Path((named or [os.environ.get("DEALCAST_WORKSPACE", "workspace")])[0])
+    name = f"bug-{pd.Timestamp.now('UTC'):%Y%m%dT%H%M%S}.log"
+    for folder in (workspace / "logs", Path(tempfile.gettempdir()) / "dealcast"):
+        with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(traceback.format_exc(), "utf-8")
             return folder / name
-        except OSError:
-            continue
     return Path("(nowhere: no folder can be written)")

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from crm.errors import Detail, UsageError
-from dealcast.documents import check_out, error_document, render_document, to_plain, write_table
+from crm.plain import to_plain
+from dealcast.documents import check_out, error_document, render_document, write_table
 
 INSTANT = pd.Timestamp("2026-01-01T09:30:00", tz="Europe/Amsterdam")
 

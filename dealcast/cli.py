@@ -1,0 +1,318 @@
+"""The command line, `dealcast [--workspace DIR] [--json] COMMAND …`: calls what does the work and shows the result."""
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from crm.errors import Detail, NotFound, UsageError
+from dealcast import display
+from dealcast.documents import check_out, write_table
+from dealcast.session import Session, progress_of, run
+
+# What a command needs beyond this is imported inside it: `dealcast --help` answers at once, serving needs no MLflow.
+
+app = typer.Typer(
+    name="dealcast",
+    help="Win probabilities and quarter forecasts from CRM history, that can prove themselves.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+models_app = typer.Typer(help="The models of this workspace.", no_args_is_help=True)
+features_app = typer.Typer(help="The catalogue of features.", no_args_is_help=True)
+keys_app = typer.Typer(help="API keys of the service.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+app.add_typer(features_app, name="features")
+app.add_typer(keys_app, name="keys")
+
+AsOf = Annotated[
+    str | None,
+    typer.Option("--as-of", metavar="D", help="A past day (its 00:00 in the company's time zone) or a full timestamp."),
+]
+By = Literal["deal_type", "pipeline", "segment", "currency"]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the rows to FILE (.parquet or .csv).")]
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    workspace: Annotated[
+        Path, typer.Option("--workspace", envvar="DEALCAST_WORKSPACE", metavar="DIR", help="Where everything is kept.")
+    ] = Path("workspace"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """Win probabilities and quarter forecasts from CRM history, that can prove themselves."""
+    context.obj = Session(workspace, as_json)
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Leave the service running at the end.")] = True,
+) -> None:
+    """A synthetic company from nothing to scores, a forecast and a running service."""
+    from dealcast.demo import run_demo
+
+    run_demo(context.obj, serve=serve)
+
+
+@app.command(name="import")
+def import_(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The folder of tables, CSV or Parquet.")],
+    mapping: Annotated[Path | None, typer.Option("--mapping", metavar="FILE", help="Not built yet.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Rows absent from the export are deleted now.")] = False,
+) -> None:
+    """Load CRM tables; rows that cannot be read go to quarantine, with the reason."""
+    if mapping is not None:
+        raise not_built("import --mapping", "Name files and columns as docs/reference/tables.md does.")
+    from dealcast import steps
+
+    session: Session = context.obj
+    with progress_of("import") as progress:
+        document = steps.import_tables(session, path, full=full, progress=progress)
+    session.hand_over(document, display.show_import)
+
+
+@app.command()
+def check(context: typer.Context) -> None:
+    """Data-quality findings, with the rows and the money they touch."""
+    from dealcast import steps
+
+    session: Session = context.obj
+    session.hand_over(steps.check_tables(session), display.show_check)
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    as_of: AsOf = None,
+    trials: Annotated[int, typer.Option("--trials", metavar="N", min=0, help="Tuning trials (not built yet).")] = 0,
+    promote: Annotated[
+        Literal["auto", "never", "always"], typer.Option("--promote", help="When the new model becomes champion.")
+    ] = "auto",
+) -> None:
+    """Fit, calibrate, evaluate and register a model; promote it through the gate."""
+    if trials:
+        raise not_built("train --trials", "Leave it out: the defaults are regularised for small data.")
+    from dealcast import steps
+
+    session: Session = context.obj
+    with progress_of("train") as progress:
+        document = steps.train_model(session, as_of=as_of, promote=promote, progress=progress)
+    session.hand_over(document, display.show_train)
+
+
+@app.command()
+def score(context: typer.Context, as_of: AsOf = None, out: Out = None) -> None:
+    """Score all open deals and publish the scores."""
+    check_out(out)
+    from dealcast import steps
+
+    session: Session = context.obj
+    with progress_of("score") as progress:
+        document = steps.score(session, as_of=as_of, progress=progress)
+    hand_over_rows(session, document, "scores", out, display.show_scores)
+
+
+@app.command()
+def forecast(
+    context: typer.Context,
+    as_of: AsOf = None,
+    period_start: Annotated[
+        str | None, typer.Option("--period-start", metavar="D", help="First day of the period, if not the present one.")
+    ] = None,
+    by: Annotated[By | None, typer.Option("--by", help="Add rows for each value of this.")] = None,
+    out: Out = None,
+) -> None:
+    """Forecast the period's bookings for every rep, team, region, manager and the company."""
+    check_out(out)
+    from dealcast import steps
+
+    session: Session = context.obj
+    with progress_of("forecast") as progress:
+        document = steps.forecast(session, as_of=as_of, period_start=period_start, by=by, progress=progress)
+    hand_over_rows(session, document, "nodes", out, display.show_forecast)
+
+
+def hand_over_rows(
+    session: Session, document: dict[str, Any], rows: str, out: Path | None, show: Callable[[Console, Any], None]
+) -> None:
+    """Write the rows to the file asked for; without one they are part of the document."""
+    document["out"] = out
+    if out is not None:
+        write_table(document[rows], out)
+        if session.as_json:
+            del document[rows]
+    session.hand_over(document, show)
+
+
+@models_app.command(name="list")
+def models_list(context: typer.Context) -> None:
+    """Every model, the newest last, and which one serves."""
+    from dealcast import registry
+
+    session: Session = context.obj
+    session.hand_over(registry.list_models(session.workspace), display.show_models)
+
+
+@models_app.command(name="show")
+def models_show(
+    context: typer.Context, version: Annotated[str | None, typer.Argument(metavar="VERSION")] = None
+) -> None:
+    """A model's card: its data, its metrics beside the baselines', its limits (without VERSION: the champion's)."""
+    from dealcast import registry
+
+    session: Session = context.obj
+    session.hand_over(registry.show_model(session.workspace, version), display.show_model)
+
+
+@models_app.command(name="promote")
+def models_promote(
+    context: typer.Context,
+    version: Annotated[str, typer.Argument(metavar="VERSION")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept with the promotion.")] = "by hand",
+) -> None:
+    """Make a model the champion."""
+    from dealcast import registry
+
+    session: Session = context.obj
+    session.hand_over(registry.promote(session, version, reason), display.show_promotion)
+
+
+@models_app.command(name="rollback")
+def models_rollback(context: typer.Context) -> None:
+    """Make the champion before this one the champion again."""
+    from dealcast import registry
+
+    session: Session = context.obj
+    session.hand_over(registry.rollback(session), display.show_promotion)
+
+
+@features_app.command(name="list")
+def features_list(context: typer.Context) -> None:
+    """Every feature with its unit, which direction is good, and who controls it."""
+    from features.catalogue import CATALOGUE
+
+    session: Session = context.obj
+    session.hand_over({"features": [asdict(feature) for feature in CATALOGUE]}, display.show_features)
+
+
+@features_app.command(name="show")
+def features_show(context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+    """One feature: what it means, and what it means if it is unknown."""
+    from features.catalogue import CATALOGUE
+
+    named = {feature.name: feature for feature in CATALOGUE}
+    if name not in named:
+        near = difflib.get_close_matches(name, named, 3)
+        step = f"Did you mean {' or '.join(near)}?" if near else "See `dealcast features list`."
+        raise NotFound(f"There is no feature {name}.", Detail("NAME", name, "a feature of the catalogue", step))
+    session: Session = context.obj
+    session.hand_over(asdict(named[name]), display.show_pairs)
+
+
+@keys_app.command(name="create")
+def keys_create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who or what will use it.")],
+    scope: Annotated[str, typer.Option("--scope", metavar="SCOPES", help="Of read,what_if,events,calls,admin.")],
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="USER_ID", help="It sees what this user may see; none: everything.")
+    ] = None,
+) -> None:
+    """Make an API key; it is shown this once."""
+    from dealcast import keys
+
+    session: Session = context.obj
+    session.hand_over(keys.create(session, name, scope.split(","), user), display.show_new_key)
+
+
+@keys_app.command(name="list")
+def keys_list(context: typer.Context) -> None:
+    """Every key, without its secret."""
+    from dealcast import keys
+
+    session: Session = context.obj
+    session.hand_over(keys.list_all(session), display.show_keys)
+
+
+@keys_app.command(name="revoke")
+def keys_revoke(context: typer.Context, key: Annotated[str, typer.Argument(metavar="KEY_ID|NAME")]) -> None:
+    """End a key at once."""
+    from dealcast import keys
+
+    session: Session = context.obj
+    session.hand_over(keys.revoke(session, key), display.show_pairs)
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option("--host", help="By default 127.0.0.1, or settings.toml's.")] = None,
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="By default 3000.")] = None,
+) -> None:
+    """Serve scores and forecasts over HTTP."""
+    from serving.service import run_service
+
+    session: Session = context.obj
+    settings = session.settings
+    run_service(
+        session.workspace, host=host or settings.host, port=port or settings.port, ledger_url=settings.ledger_url
+    )
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """What is installed, configured and reachable, and what is wrong."""
+    from dealcast.doctor import examine
+
+    session: Session = context.obj
+    diagnosis = examine(session)
+    session.hand_over(diagnosis.document, display.show_diagnosis)
+    raise typer.Exit(diagnosis.exit_code)
+
+
+RESERVED = {
+    app: ("review", "backtest", "explain", "connect", "map", "sync", "push")
+    + ("kpis", "digest", "run", "backup", "restore"),
+    models_app: ("compare",),
+    features_app: ("build", "drift"),
+}
+"""Commands whose names are taken and whose work is not built yet."""
+
+
+def not_built(what: str, instead: str = "See `dealcast --help` for what there is.") -> UsageError:
+    """The answer to whoever asks for what is promised and not there."""
+    return UsageError(f"{what} is not built yet.", Detail("command line", what, "a later version brings it", instead))
+
+
+def reserve(group: typer.Typer, name: str) -> None:
+    """Take a command's name, whatever is written behind it."""
+
+    @group.command(name=name, hidden=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+    def reserved(context: typer.Context) -> None:
+        """Not built yet."""
+        raise not_built(context.command_path.removeprefix("dealcast "))
+
+
+for group, names in RESERVED.items():
+    for name in names:
+        reserve(group, name)
+
+
+def answer(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    return run(lambda: app(args=list(arguments), prog_name="dealcast", standalone_mode=False), arguments)
+
+
+def main() -> None:
+    """The entry point."""
+    sys.exit(answer(sys.argv[1:]))

@@ -1,0 +1,253 @@
+"""Results for people: compact tables and a few words on standard output."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from crm.plain import to_plain
+
+Document = Mapping[str, Any]
+TOP_DEALS = 15
+COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
+NODE_ORDER = ("company", "region", "team", "manager", "rep")
+
+
+def percent(share: float | None) -> str:
+    """A probability, 0..1, as whole per cent; a dash if unknown."""
+    return "–" if pd.isna(share) else f"{share:.0%}"
+
+
+def money(amount: float | None) -> str:
+    """An amount in base currency, rounded, with thousands separated; a dash if unknown."""
+    return "–" if pd.isna(amount) else f"{amount:,.0f}"
+
+
+def number(value: float | None) -> str:
+    """A metric with four decimals; a dash if unknown."""
+    return "–" if value is None or pd.isna(value) else f"{value:.4f}"
+
+
+def text(value: Any) -> str:
+    """Any value as it stands in the JSON document; a dash if unknown."""
+    plain = to_plain(value)
+    return "–" if plain is None else escape(str(plain))
+
+
+def table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+    """Print a table; a column whose name ends in `>` stands to the right."""
+    grid = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = column.endswith(">")
+        grid.add_column(column.removesuffix(">"), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    console.print(grid)
+
+
+def show_pairs(console: Console, document: Document) -> None:
+    """Names and values, one a line."""
+    for name, value in document.items():
+        console.print(f"[bold]{name}[/]: {text(value)}")
+
+
+def show_import(console: Console, document: Document) -> None:
+    """What was read, what was refused, and what to look at."""
+    state = "a new data version" if document["changed"] else "nothing new"
+    console.print(
+        f"Import {document['import_id']}: {state}, {document['data_version']}, as of {text(document['as_of'])}"
+    )
+    counts = ("read", "new", "changed", "unchanged", "refused")
+    rows = [(name, *(f"{seen[count]:,}" for count in counts)) for name, seen in document["tables"].items()]
+    table(console, ("table", *(f"{count}>" for count in counts)), rows)
+    if document["quarantine"]:
+        console.print(f"[yellow]Refused rows, each with its reason:[/] {escape(str(document['quarantine']))}")
+    for missing in document["switched_off"]:
+        console.print(f"Switched off: {escape(missing['what'])}, because {escape(missing['because'])}")
+    show_findings(console, document["findings"])
+
+
+def show_check(console: Console, document: Document) -> None:
+    """The findings, and which fields have a past."""
+    console.print(f"Data version {document['data_version']}, as of {text(document['as_of'])}")
+    fields = document["fields"].items()
+    tracked = [name for name, known in fields if known["class"] == "tracked"]
+    console.print(f"Fields with a complete past: {', '.join(tracked) or 'none'}")
+    show_findings(console, document["findings"])
+
+
+def show_findings(console: Console, findings: Sequence[Any]) -> None:
+    """Findings, the worst first."""
+    if not findings:
+        console.print("No findings: nothing in these data looks wrong.")
+        return
+    rows = [
+        (
+            f"[{COLOURS[each.severity]}]{each.code} {each.severity}[/]",
+            escape(each.title),
+            f"{each.rows:,}",
+            money(each.amount_base),
+            escape(", ".join(each.examples[:2])),
+            escape(each.next_step),
+        )
+        for each in findings
+    ]
+    table(console, ("finding", "what", "rows>", "money>", "such as", "next step"), rows)
+
+
+def show_train(console: Console, document: Document) -> None:
+    """How good the model is beside the baselines, and what the gate decided."""
+    gate = document["gate"]
+    deals = ", ".join(f"{count:,} {state}" for state, count in document["deals"].items())
+    console.print(
+        f"Model {document['model_version']}, trained as of {text(document['trained_as_of'])} "
+        f"on {document['snapshots']:,} snapshots of deals ({deals})"
+    )
+    show_metrics(console, document["metrics"], document["baselines"])
+    console.print(f"Gate: [bold]{gate['decision']}[/] — {escape('; '.join(gate['reasons']))}")
+    console.print(f"Champion: {text(document['champion'])} ({document['seconds']:.0f} seconds)")
+
+
+def show_metrics(console: Console, metrics: Document, baselines: Mapping[str, Document]) -> None:
+    """The model's metrics over the baselines', the best log loss first."""
+    names = ("log_loss", "brier", "auc", "calibration_error", "calibration_slope")
+    ranked = sorted(baselines.items(), key=lambda each: each[1].get("log_loss") or float("inf"))
+    rows = [
+        (f"[bold]{who}[/]" if who == "model" else who, *(number(seen.get(name)) for name in names))
+        for who, seen in [("model", metrics), *ranked]
+    ]
+    table(console, ("won in the period", *(f"{name}>" for name in names)), rows)
+
+
+def show_scores(console: Console, document: Document) -> None:
+    """The deals that bring the most to the period, each with its first reason."""
+    show_head(console, document, f"{document['deals']:,} open deals")
+    scores = document["scores"]
+    brings = scores["period_win_probability"] * scores["expected_amount"]
+    top = scores.loc[brings.sort_values(ascending=False, kind="stable").index[:TOP_DEALS]]
+    show_deals(console, top)
+    if len(scores) > len(top):
+        console.print(f"… and {len(scores) - len(top):,} more: `--out FILE` or `--json` gives all of them.")
+
+
+def show_deals(console: Console, scores: pd.DataFrame) -> None:
+    """Score rows, one line each."""
+    rows = [
+        (
+            escape(deal.deal_id),
+            percent(deal.win_probability),
+            percent(deal.period_win_probability),
+            "–" if pd.isna(deal.score_change) else f"{deal.score_change:+.0f}",
+            text(deal.expected_close_date),
+            money(deal.expected_amount),
+            escape(f"{deal.reasons[0]['text']} ({deal.reasons[0]['effect']:+.0f})") if deal.reasons else "–",
+        )
+        for deal in scores.itertuples()
+    ]
+    columns = ("deal", "win>", "this period>", "change>", "expected close", "amount>", "strongest reason (points)")
+    table(console, columns, rows)
+
+
+def show_forecast(console: Console, document: Document) -> None:
+    """Bookings of every node with their range, the company first."""
+    nodes = document["nodes"]
+    show_head(console, document, f"{len(nodes):,} nodes")
+    order = nodes["node_type"].map({kind: place for place, kind in enumerate(NODE_ORDER)})
+    ordered = nodes.assign(_order=order).sort_values(["scope", "_order", "mean"], ascending=[True, True, False])
+    rows = [
+        (
+            escape(f"{node.node_type} {node.node_name if isinstance(node.node_name, str) else node.node_id}"),
+            "" if node.scope == "all" else escape(node.scope),
+            *(
+                money(value)
+                for value in (node.won_to_date, node.mean, node.p10, node.p90, node.call_commit, node.quota)
+            ),
+            percent(node.probability_of_quota),
+        )
+        for node in ordered.itertuples()
+    ]
+    columns = ("node", "scope", "won>", "expected>", "p10>", "p90>", "commit call>", "quota>", "quota reached>")
+    table(console, columns, rows)
+
+
+def show_head(console: Console, document: Document, what: str) -> None:
+    """Which moment, period and model, and whether it was published."""
+    said = "published" if document["published"] else "a replay, not published"
+    console.print(
+        f"As of {text(document['as_of'])}, period {text(document['period_start'])} to {text(document['period_end'])}: "
+        f"{what}, {said}. Model {document['model_version']}, data {document['data_version']}."
+    )
+    if document["out"]:
+        console.print(f"Written: {escape(str(document['out']))}")
+
+
+def show_models(console: Console, document: Document) -> None:
+    """One model a line."""
+    rows = [
+        (
+            model["model_version"],
+            text(model["trained_as_of"]),
+            model["data_version"],
+            number((model["metrics"] or {}).get("log_loss")),
+            model["fallback"] or "–",
+            ", ".join(model["aliases"]),
+        )
+        for model in document["models"]
+    ]
+    table(console, ("model", "trained as of", "data", "log loss>", "served by", "alias"), rows)
+
+
+def show_model(console: Console, document: Document) -> None:
+    """A model's card."""
+    show_pairs(console, {k: v for k, v in document.items() if k not in ("features", "metrics", "baselines", "limits")})
+    console.print(f"[bold]features[/]: {len(document['features'])} (`dealcast features list`)")
+    show_metrics(console, document["metrics"], document["baselines"])
+    for limit in document["limits"]:
+        console.print(f"Limit: {escape(limit)}")
+
+
+def show_promotion(console: Console, promotion: Any) -> None:
+    """Who serves now, and who did before."""
+    console.print(
+        f"Champion: [bold]{promotion.champion}[/] (before: {promotion.previous or 'none'}), {promotion.reason}"
+    )
+
+
+def show_features(console: Console, document: Document) -> None:
+    """The catalogue, one feature a line."""
+    columns = ("name", "unit", "higher_is", "controlled_by", "audience", "description")
+    rows = [[text(feature[column]) for column in columns] for feature in document["features"]]
+    table(console, ("feature", "unit", "higher is", "controlled by", "audience", "meaning"), rows)
+
+
+def show_new_key(console: Console, document: Document) -> None:
+    """A new key: the one time its secret is shown."""
+    console.print(f"[bold]{document['key']}[/]\nKeep it: it is not shown again.", soft_wrap=True)
+    show_pairs(console, {name: document[name] for name in ("key_id", "name", "scopes", "user", "expires_at")})
+
+
+def show_keys(console: Console, document: Document) -> None:
+    """Keys without secrets."""
+    columns = ("key_id", "name", "scopes", "user", "created_at", "expires_at", "revoked_at")
+    rows = [
+        [", ".join(key["scopes"]) if column == "scopes" else text(key[column]) for column in columns]
+        for key in document["keys"]
+    ]
+    table(console, columns, rows)
+
+
+def show_diagnosis(console: Console, document: Document) -> None:
+    """What is well and what is not, with the next step."""
+    rows = [
+        (
+            "[green]ok[/]" if each["ok"] else "[red]wrong[/]",
+            each["name"],
+            escape(each["detail"]),
+            each["next_step"] or "",
+        )
+        for each in document["checks"]
+    ]
+    table(console, ("", "what", "found", "next step"), rows)

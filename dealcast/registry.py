@@ -1,0 +1,76 @@
+"""The models of a workspace: which there are, what each is worth, and which one serves."""
+
+from pathlib import Path
+from typing import Any
+
+from crm.errors import Detail, NoModel
+from dealcast.session import Session
+from models.bundle import model_card
+from models.bundle_store import (
+    Promotion,
+    bundles_folder,
+    list_bundles,
+    previous_champion,
+    read_champion,
+    read_manifest,
+    set_champion,
+)
+
+CHAMPION = "champion"
+
+
+def list_models(workspace: Path) -> dict[str, Any]:
+    """The `models list` document, the latest training moment last."""
+    aliases = _aliases(workspace)
+    fields = ("model_version", "trained_as_of", "data_version", "metrics", "fallback")
+    models = [
+        {name: manifest[name] for name in fields}
+        | {"aliases": [alias for alias, version in aliases.items() if version == manifest["model_version"]]}
+        for manifest in list_bundles(workspace)
+    ]
+    return {"models": models}
+
+
+def show_model(workspace: Path, version: str | None) -> dict[str, Any]:
+    """The card of a model, by default the champion's.
+
+    Raises
+    ------
+    NoModel : there is no such model, or no champion.
+    """
+    version = version or read_champion(workspace)
+    if version is None:
+        step = "Train one: `dealcast train`, or name a model of `dealcast models list`."
+        raise NoModel("There is no champion.", Detail("bundles/CHAMPION", None, "a champion serves", step))
+    return model_card(workspace, read_manifest(bundles_folder(workspace) / version))
+
+
+def promote(session: Session, version: str, reason: str) -> Promotion:
+    """Make a model the champion, here and in the registry."""
+    promotion = set_champion(session.workspace, version, by=session.user, reason=reason, at=session.now)
+    tracking = _tracking()
+    if tracking:
+        tracking.set_alias(session.workspace, CHAMPION, version)
+    return promotion
+
+
+def rollback(session: Session) -> Promotion:
+    """Make the champion before this one the champion again."""
+    return promote(session, previous_champion(session.workspace), "rollback")
+
+
+def _aliases(workspace: Path) -> dict[str, str]:
+    """Model version by alias. What serves is decided in the bundles folder; the registry knows the challenger."""
+    tracking = _tracking() if (workspace / "mlflow.db").exists() else None
+    aliases = dict(tracking.read_aliases(workspace)) if tracking else {}
+    champion = read_champion(workspace)
+    return {**aliases, **({CHAMPION: champion} if champion else {})}
+
+
+def _tracking() -> Any:
+    """The registry; None in an installation that only serves."""
+    try:
+        from training import tracking
+    except ModuleNotFoundError:
+        return None
+    return tracking

@@ -1,0 +1,172 @@
+"""The steps from an export to a forecast, each giving the document that the command line hands over.
+
+Documents hold frames where the contract has lists of rows; they become rows when they are printed.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from crm.calendar import Calendar, Period
+from crm.checks import run_checks
+from crm.errors import Detail, UsageError
+from crm.history import DealHistory, build_history, open_deals
+from crm.ingest import import_folder
+from crm.store import read_tables
+from crm.tables import CrmTables
+from dealcast.session import Progress, Session
+from ledger.ledger import Publication
+from models.bundle import Bundle, bundle_for
+from models.forecaster import forecast_nodes
+from models.scorer import score_deals
+from serving.schema import SCORE_COLUMNS
+from serving.state import with_change
+
+Document = dict[str, Any]
+
+
+def import_tables(session: Session, source: Path, *, full: bool, progress: Progress) -> Document:
+    """Import a folder and check what came of it: the `import` document."""
+    report = import_folder(session.workspace, source, full=full, now=session.now, progress=progress)
+    tables = read_tables(session.workspace)
+    progress("check", 0.95)
+    return {**report.to_dict(), "findings": run_checks(tables, build_history(tables))}
+
+
+def check_tables(session: Session) -> Document:
+    """The `check` document of the current data version."""
+    tables = read_tables(session.workspace)
+    fields = {
+        name: {"class": known.tracked, "since": known.since, "known_share": known.known_share}
+        for name, known in tables.field_classes.items()
+    }
+    findings = run_checks(tables, build_history(tables))
+    return {"as_of": tables.as_of, "data_version": tables.data_version, "fields": fields, "findings": findings}
+
+
+def train_model(
+    session: Session, *, as_of: str | None, promote: Literal["auto", "never", "always"], progress: Progress
+) -> Document:
+    """Train as of a moment and let the gate decide: the `train` document."""
+    try:
+        from training.fit import train
+    except ModuleNotFoundError as missing:
+        rule = "training needs the extra `train`"
+        detail = Detail("installation", missing.name, rule, "pip install 'dealcast[train]'")
+        raise UsageError("This installation can score and serve, but not train.", detail) from None
+    moment = None if as_of is None else moment_of(read_tables(session.workspace), as_of).at
+    report = train(session.workspace, as_of=moment, promote=promote, now=session.now, progress=progress)
+    return report.to_dict()
+
+
+@dataclass(frozen=True)
+class Moment:
+    """An as-of moment; `is_past` if it lies before the data's moment: nothing said for it is published."""
+
+    at: pd.Timestamp
+    is_past: bool
+
+
+def moment_of(tables: CrmTables, as_of: str | None) -> Moment:
+    """The moment a user asks for: a day is its local midnight, none is the data's moment.
+
+    Raises
+    ------
+    UsageError : not a moment, or later than the data's moment.
+    """
+    at = tables.as_of if as_of is None else tables.calendar.parse_moment(as_of)
+    if at > tables.as_of:
+        rule = f"not later than the data's moment, {tables.as_of:%Y-%m-%dT%H:%M:%SZ}"
+        raise UsageError(
+            "Nothing is known about that moment yet.",
+            Detail("--as-of", as_of, rule, "Import newer data, or ask for an earlier moment."),
+        )
+    return Moment(at, at < tables.as_of)
+
+
+def period_asked(calendar: Calendar, at: pd.Timestamp, period_start: str | None) -> Period:
+    """The period that starts on the day named, or the one that holds the moment.
+
+    Raises
+    ------
+    UsageError : not a date, or no period starts on it.
+    """
+    if period_start is None:
+        return calendar.period_of(at)
+    try:
+        return calendar.period_starting(date.fromisoformat(period_start))
+    except ValueError:
+        detail = Detail("--period-start", period_start, "a date, YYYY-MM-DD", "Write for example 2026-01-01.")
+        raise UsageError(f"{period_start!r} is not a date.", detail) from None
+
+
+@dataclass(frozen=True)
+class View:
+    """What is known at a moment, and the model that may speak for it."""
+
+    tables: CrmTables
+    history: DealHistory
+    moment: Moment
+    bundle: Bundle
+
+    def scores(self, *, explain: bool) -> pd.DataFrame:
+        """The score rows of the deals open at the moment, but for what changed."""
+        spine = open_deals(self.history, self.moment.at)
+        return score_deals(self.bundle, self.tables, self.history, spine, explain=explain)
+
+    def document(self, period: Period, **more: object) -> Document:
+        """The head that score and forecast documents share."""
+        return {
+            "as_of": self.moment.at,
+            "period_start": period.start,
+            "period_end": period.end,
+            "model_version": self.bundle.model_version,
+            "data_version": self.tables.data_version,
+            **more,
+            "published": not self.moment.is_past,
+        }
+
+    def publication(self, kind: Literal["scores", "forecast"], now: pd.Timestamp) -> Publication:
+        """The head under which the ledger keeps what is said."""
+        return Publication(kind, "published", self.moment.at, now, self.bundle.model_version, self.tables.data_version)
+
+
+def view_at(workspace: Path, as_of: str | None) -> View:
+    """Read the workspace as of a moment, with the model the contract names for it."""
+    tables = read_tables(workspace)
+    moment = moment_of(tables, as_of)
+    bundle = bundle_for(workspace, moment.at, tables.as_of)
+    return View(*bundle.read_history(tables), moment, bundle)
+
+
+def score(session: Session, *, as_of: str | None, progress: Progress) -> Document:
+    """Score the open deals of a moment and publish them unless it is past: the `score` document."""
+    progress("read", 0.0)
+    view = view_at(session.workspace, as_of)
+    progress("score", 0.3)
+    scores = with_change(view.scores(explain=True), session.ledger, view.moment.at)[list(SCORE_COLUMNS)]
+    if not view.moment.is_past:
+        progress("publish", 0.9)
+        session.ledger.publish_scores(view.publication("scores", session.now), scores)
+    period = view.tables.calendar.period_of(view.moment.at)
+    return {**view.document(period, deals=len(scores)), "out": None, "scores": scores}
+
+
+def forecast(
+    session: Session, *, as_of: str | None, period_start: str | None, by: str | None, progress: Progress
+) -> Document:
+    """Forecast the bookings of every node and publish them unless the moment is past: the `forecast` document."""
+    progress("read", 0.0)
+    view = view_at(session.workspace, as_of)
+    period = period_asked(view.tables.calendar, view.moment.at, period_start)
+    progress("score", 0.3)
+    scores = view.scores(explain=False)
+    progress("forecast", 0.6)
+    nodes = forecast_nodes(view.bundle, view.tables, view.history, scores, as_of=view.moment.at, period=period, by=by)
+    if not view.moment.is_past:
+        progress("publish", 0.9)
+        session.ledger.publish_forecast(view.publication("forecast", session.now), nodes)
+    return {**view.document(period), "out": None, "nodes": nodes}
