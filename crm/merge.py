@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from crm.calendar import INSTANT, Calendar
-from crm.contract import DTYPES, TABLES, Kind, TableSpec, format_values, parse_values
+from crm.contract import TABLES, TableSpec
 from crm.reading import kind_of
+from crm.values import DTYPES, Kind, format_values, parse_values
 
 SYNC = "sync"
 # What tells of the outcome is dated by closed_at, booked_on and deleted_at themselves.
@@ -85,7 +86,7 @@ def equal_values(left: pd.Series, right: pd.Series) -> np.ndarray:
 
 
 def _append_to_log(spec: TableSpec, stored: pd.DataFrame | None, delivered: pd.DataFrame) -> Merged:
-    """Add the rows of a log that are not in it yet; the whole row is the key, and `_sequence` keeps the file's order."""
+    """Add the rows a log does not hold yet; the whole row is the key, and `_sequence` keeps the file's order."""
     rows = delivered.drop_duplicates()
     before, after = _align(spec, stored, rows)
     if "_sequence" not in before:

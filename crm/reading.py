@@ -1,4 +1,4 @@
-"""From a file of a CRM export to typed rows: what cannot be read goes to quarantine with its row and the rule it breaks."""
+"""From a file of a CRM export to typed rows; what cannot be read goes to quarantine with the rule it breaks."""
 
 import csv
 import io
@@ -14,8 +14,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from crm.calendar import DATE_PATTERN, Calendar
-from crm.contract import DTYPES, TABLES, Kind, TableSpec, infer_kind, parse_values
+from crm.contract import TABLES, TableSpec
 from crm.errors import DataUnusable, Detail
+from crm.values import DTYPES, Kind, infer_kind, parse_values
 
 HIDDEN_COLUMNS = ("_first_seen_at", "_sequence")
 # Rows that tell of something after the data's moment are refused by these columns; activities may be planned ahead.
@@ -27,6 +28,8 @@ KNOWN_SINCE = {
     "leads": "created_at",
 }
 MISSING = "required, but empty"
+# Bodies of emails come in columns of their own; the default limit is 128 KB.
+csv.field_size_limit(1 << 27)
 
 
 @dataclass(frozen=True)
@@ -156,19 +159,22 @@ def _read_csv(path: Path, spec: TableSpec) -> RawTable:
 
 def _read_csv_by_line(content: bytes, names: list[str], path: Path, spec: TableSpec) -> RawTable:
     """The slower reading for files with values over several lines, blank lines, or lines that are no rows."""
-    records = csv.reader(io.StringIO(content.decode(), newline=""))
-    next(records)
+    records = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
     good: list[list[str]] = []
     rows: list[int] = []
     broken: list[tuple[int, list[str], str]] = []
-    begins = records.line_num + 1
-    for record in records:
-        if len(record) == len(names):
-            good.append(record)
-            rows.append(begins)
-        elif record:
-            broken.append((begins, record, f"the row has {len(record)} values, the header {len(names)}"))
-        begins = records.line_num + 1
+    begins = 1
+    try:
+        for record in records:
+            if begins > 1 and len(record) == len(names):
+                good.append(record)
+                rows.append(begins)
+            elif begins > 1 and record:
+                broken.append((begins, record, f"the row has {len(record)} values, the header {len(names)}"))
+            begins = records.line_num + 1
+    except csv.Error as error:
+        # An open quote swallows the rest of the file: better no table than half of one.
+        raise csv.Error(f"row {begins}: {error}") from error
     frame = pd.DataFrame(good, columns=pd.Index(names), dtype="str")
     return RawTable(spec, path.name, frame.mask(frame == ""), np.array(rows, dtype="int64"), tuple(broken))
 

@@ -1,4 +1,4 @@
-"""What the stages mean: as delivered, or as the deals' own is_closed and is_won tell; never guessed from their names."""
+"""What the stages mean: as delivered, or as is_closed and is_won of the deals tell; never guessed from names."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def write_stages_to_fill(path: Path, deals: pd.DataFrame, deal_history: pd.DataF
     detail = Detail(
         "stages",
         None,
-        "a table `stages`, or is_closed and is_won in deals, says which deals are closed; it is never guessed from names",
+        "a table `stages`, or is_closed and is_won in deals, says what is closed; it is never guessed from names",
         f"Fill in is_closed and is_won (true or false) and the order in {path}, then import again.",
     )
     return DataUnusable(f"Nothing says which deals are closed. {path} was written to be filled in.", detail)

@@ -188,7 +188,7 @@ def _read_table(workspace: Path, name: str, version: int) -> pd.DataFrame:
     dates = [field.name for field in arrow.schema if pa.types.is_date(field.type)]
     frame = arrow.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get, date_as_object=False)
     texts = [name for name in frame if frame[name].dtype == object]
-    return frame.astype({name: DATE for name in dates} | {name: "str" for name in texts})
+    return frame.astype(dict.fromkeys(dates, DATE) | dict.fromkeys(texts, "str"))
 
 
 def _replace_file(path: Path, text: str) -> None:
