@@ -56,6 +56,14 @@ def parse_url(url: str) -> URL:
     raise LedgerError(f"The ledger works on sqlite or postgresql, not on {backend}: change its URL")
 
 
+def absolute_url(url: str) -> str:
+    """The URL as another process, started in another folder, must say it; with its password."""
+    target = parse_url(url)
+    if target.get_backend_name() == "sqlite" and target.database and target.database != ":memory:":
+        target = target.set(database=str(Path(target.database).resolve()))
+    return target.render_as_string(hide_password=False)
+
+
 def sqlite_engine(target: URL) -> Engine:
     """SQLite with write-ahead logging; writers queue up instead of failing, readers never wait."""
     if target.database and target.database != ":memory:":

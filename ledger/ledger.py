@@ -87,6 +87,7 @@ class Ledger(KeyRing):
         *,
         basis: Basis,
         period_start: pd.Timestamp | None = None,
+        as_of: pd.Timestamp | None = None,
         at: pd.Timestamp | None = None,
     ) -> list[Publication]:
         """Heads, the one that stands last.
@@ -94,13 +95,15 @@ class Ledger(KeyRing):
         Parameters
         ----------
         basis : `published`, ordered by when it was said; `replayed`, ordered by the moment it is for.
-        period_start : only of the period that starts on this day.
+        period_start, as_of : only of the period that starts on this day, only for this moment.
         at : only what had been said by then (published), or is for a moment up to then (replayed).
         """
         order = publication.c.published_at if basis == "published" else publication.c.as_of
         query = select(publication).where(publication.c.kind == kind, publication.c.basis == basis)
         if period_start is not None:
             query = query.where(publication.c.period_start == period_start.date())
+        if as_of is not None:
+            query = query.where(publication.c.as_of == as_of)
         if at is not None:
             query = query.where(order <= at)
         query = query.order_by(order, publication.c.published_at, publication.c.publication_id)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from ledger.database import open_engine
+from ledger.database import absolute_url, open_engine
 from ledger.errors import LedgerError, LedgerUnavailable
 from ledger.ledger import Publication, open_ledger
 from ledger.tables import metadata
@@ -276,6 +276,12 @@ def test_the_migrations_make_the_tables_that_the_code_reads(url):
 def test_another_kind_of_database_is_refused_with_what_would_work(wrong):
     with pytest.raises(LedgerError, match="sqlite"):
         open_ledger(wrong)
+
+
+def test_a_url_for_another_process_names_the_whole_path_and_keeps_its_password(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_url("sqlite:///here.db") == f"sqlite:///{tmp_path}/here.db"
+    assert absolute_url("postgresql://user:hunter2@host/name") == "postgresql+psycopg://user:hunter2@host/name"
 
 
 def test_a_database_that_cannot_be_reached_is_named_without_its_password(tmp_path):

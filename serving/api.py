@@ -1,0 +1,210 @@
+"""The routes of the service, exactly as the contract writes them."""
+
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import pandas as pd
+from anyio.to_thread import run_sync
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+
+from crm.errors import DealcastError, Detail, NoModel
+from ledger.errors import LedgerError
+from ledger.ledger import Ledger, open_ledger
+from models.forecaster import FORECAST_COLUMNS
+from serving import metrics
+from serving.auth import PAGES, Caller, login_page, page, sign_in
+from serving.door import Door
+from serving.errors import answer_explained, answer_http, answer_invalid, nobody_sees
+from serving.schema import ForecastRequest, ScoreRequest, plain, rows_of
+from serving.state import Follower, State
+
+
+def create_api(workspace: Path, ledger_url: str) -> FastAPI:
+    """The service of one workspace; the ledger is opened, and the newest state loaded, when the server starts."""
+
+    @asynccontextmanager
+    async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        write_logs_as_lines()
+        api.state.ledger = open_ledger(ledger_url)
+        api.state.follower = Follower(workspace, api.state.ledger)
+        api.state.follower.start()
+        yield
+        api.state.follower.stop()
+        api.state.ledger.engine.dispose()
+
+    api = FastAPI(title="dealcast", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    api.add_middleware(Door, ledger=lambda: cast(Ledger, api.state.ledger))
+    for failure in (DealcastError, LedgerError):
+        api.add_exception_handler(failure, answer_explained)
+    api.add_exception_handler(HTTPException, answer_http)
+    api.add_exception_handler(RequestValidationError, answer_invalid)
+    add_scores(api)
+    add_forecasts(api)
+    add_operations(api)
+    add_pages(api)
+    return api
+
+
+# -- what every route may ask for ------------------------------------------------------------------------------------
+
+
+def state_now(request: Request) -> State:
+    """The state of this moment; a request reads it once and keeps to it."""
+    follower: Follower = request.app.state.follower
+    if follower.state is not None:
+        return follower.state
+    if isinstance(follower.failure, DealcastError | LedgerError):
+        raise NoModel(follower.failure.message, *getattr(follower.failure, "details", ()))
+    reason = "see the service's log" if follower.failure else "the model is being loaded; try again in a moment"
+    raise NoModel("The service is not ready.", Detail("/readyz", None, "data and a champion are loaded", reason))
+
+
+def reader(request: Request) -> Caller:
+    """The caller, who may read."""
+    caller: Caller = request.state.caller
+    caller.must_have("read")
+    return caller
+
+
+Reader = Annotated[Caller, Depends(reader)]
+Now = Annotated[State, Depends(state_now)]
+
+
+def head_of(state: State) -> dict[str, Any]:
+    """What every answer says of where it comes from."""
+    versions = {"model_version": state.bundle.model_version, "data_version": state.tables.data_version}
+    return {"as_of": plain(state.as_of), **versions}
+
+
+# -- routes ----------------------------------------------------------------------------------------------------------
+
+
+def add_scores(api: FastAPI) -> None:
+    """Scores of open deals, and one deal with what was said of it."""
+
+    @api.post("/v1/score", summary="Score open deals by id")
+    async def score(asked: ScoreRequest, caller: Reader, state: Now, request: Request) -> Response:
+        seen = [deal_id for deal_id in asked.deal_ids if state.may_see_deal(caller.user_id, deal_id)]
+        scores = [state.score_of[deal_id] for deal_id in seen if deal_id in state.score_of]
+        if not asked.explain:
+            scores = [{**score, "reasons": []} for score in scores]
+        known = {deal_id for deal_id in seen if deal_id in state.score_of or deal_id in state.closing_of}
+        return JSONResponse(
+            {
+                **head_of(state),
+                "stale": request.app.state.follower.stale,
+                "scores": scores,
+                "unknown": [deal_id for deal_id in asked.deal_ids if deal_id not in known],
+                "closed": [state.closing_of[i] for i in seen if i in state.closing_of and i not in state.score_of],
+            }
+        )
+
+    @api.get("/v1/deals/{deal_id:path}", summary="One deal, its score, and what was published of it")
+    def deal(deal_id: str, caller: Reader, state: Now, request: Request) -> Response:
+        standing = state.standing_of(deal_id)
+        if standing is None or not state.may_see_deal(caller.user_id, deal_id):
+            raise nobody_sees("deal", deal_id)
+        said = request.app.state.ledger.score_history(deal_id)
+        columns = ("as_of", "published_at", "win_probability", "period_win_probability", "model_version")
+        return JSONResponse(
+            {
+                "deal": state.deal(deal_id),
+                "state": standing,
+                "score": state.score_of.get(deal_id),
+                "history": rows_of(said, columns),
+            }
+        )
+
+
+def add_forecasts(api: FastAPI) -> None:
+    """What a period will bring, node by node."""
+
+    @api.post("/v1/forecast", summary="Forecast a period's bookings")
+    def forecast(asked: ForecastRequest, caller: Reader, state: Now, request: Request) -> Response:
+        calendar = state.tables.calendar
+        start = asked.period_start
+        period = calendar.period_of(state.as_of) if start is None else calendar.period_starting(start)
+        nodes = state.visible_nodes(state.forecast(period), caller.user_id)
+        for column, wanted in (("node_type", asked.node_type), ("node_id", asked.node_id)):
+            nodes = nodes if wanted is None else nodes[nodes[column] == wanted]
+        if asked.node_id is not None and nodes.empty:
+            raise nobody_sees(asked.node_type or "node", asked.node_id)
+        head = head_of(state)
+        said = request.app.state.ledger.publications(
+            "forecast", basis="published", period_start=pd.Timestamp(period.start), as_of=state.as_of
+        )
+        moments = [each.published_at for each in said if each.model_version == head["model_version"]]
+        return JSONResponse(
+            {
+                **head,
+                "period_start": plain(period.start),
+                "period_end": plain(period.end),
+                "published_at": plain(moments[-1]) if moments else None,
+                "nodes": rows_of(nodes, FORECAST_COLUMNS),
+            }
+        )
+
+
+def add_operations(api: FastAPI) -> None:
+    """The model in use, and what operators ask."""
+
+    @api.get("/v1/model", summary="The model in use and how good it is")
+    def model(caller: Reader, state: Now) -> Response:
+        return JSONResponse(plain({**state.card}))
+
+    @api.get("/livez", summary="Is the process alive?")
+    async def livez() -> Response:
+        return JSONResponse({"status": "alive"})
+
+    @api.get("/readyz", summary="Can it answer?")
+    async def readyz(state: Now) -> Response:
+        return JSONResponse({"status": "ready", **head_of(state)})
+
+    @api.get("/metrics", summary="Metrics for Prometheus")
+    def exposed() -> Response:
+        return PlainTextResponse(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+
+
+def add_pages(api: FastAPI) -> None:
+    """What a browser sees."""
+
+    @api.get("/login", include_in_schema=False)
+    async def login(request: Request) -> Response:
+        return login_page(request)
+
+    @api.post("/login", include_in_schema=False)
+    async def signed_in(request: Request) -> Response:
+        return await run_sync(sign_in, request, await request.body(), request.app.state.ledger)
+
+    @api.get("/style.css", include_in_schema=False)
+    async def style() -> Response:
+        return FileResponse(PAGES / "style.css")
+
+    @api.get("/", include_in_schema=False)
+    async def home(caller: Reader, request: Request) -> Response:
+        state: State | None = request.app.state.follower.state
+        shown = {"as_of": "nothing yet", "open_deals": "0", "model_version": "none yet"}
+        if state is not None:
+            head = head_of(state)
+            shown = {
+                "as_of": head["as_of"],
+                "open_deals": str(len(state.scores)),
+                "model_version": head["model_version"],
+            }
+        return page("home.html", {"key_name": caller.key.name, **shown})
+
+
+def write_logs_as_lines() -> None:
+    """Send our lines, and nobody else's, to standard error."""
+    ours = logging.getLogger("dealcast")
+    if not ours.handlers:
+        ours.addHandler(logging.StreamHandler(sys.stderr))
+        ours.setLevel(logging.INFO)
+        ours.propagate = False

@@ -1,0 +1,121 @@
+"""Who asks: the key behind a request, the browser that signed in with one, and what each may see."""
+
+import html
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from urllib.parse import parse_qs
+
+import pandas as pd
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from crm.errors import Detail
+from ledger.keys import SESSION_LASTS, ApiKey
+from ledger.ledger import Ledger
+from serving.errors import Forbidden, Unauthorized
+
+PAGES = Path(__file__).with_name("pages")
+SESSION_COOKIE = "dealcast_session"
+CSRF_COOKIE = "dealcast_csrf"
+READS = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The key behind a request. `user_id` is the CRM user with whose eyes it sees; None sees the whole company."""
+
+    key: ApiKey
+
+    @property
+    def user_id(self) -> str | None:
+        return self.key.user_id
+
+    def must_have(self, scope: str) -> None:
+        """Refuse what the key was not made for."""
+        if not self.key.allows(scope):
+            rule = f"this needs the scope {scope}"
+            detail = Detail(
+                "key", self.key.name, rule, f"use a key made with `dealcast keys create NAME --scope {scope}`"
+            )
+            raise Forbidden(f"The key {self.key.name} may not do this.", detail)
+
+
+def caller_of(request: Request, ledger: Ledger) -> Caller | None:
+    """Who sends the request, by `x-api-key`, a bearer token or a browser's session; None where nobody says.
+
+    Raises
+    ------
+    Unauthorized
+        The key or session does not exist, or is over.
+    Forbidden
+        A browser writes without the token of its own page.
+    """
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    secret = request.headers.get("x-api-key") or (token.strip() if kind.lower() == "bearer" else None)
+    from_browser = secret is None
+    secret = request.cookies.get(SESSION_COOKIE) if secret is None else secret
+    if not secret:
+        return None
+    key = ledger.authenticate(secret, now=pd.Timestamp.now("UTC"))
+    if key is None:
+        raise Unauthorized(
+            "The key opens nothing.",
+            Detail("x-api-key", None, "a key that exists and is neither expired nor revoked", "ask for a new key"),
+        )
+    if (
+        from_browser
+        and request.method not in READS
+        and not csrf_token_fits(request, request.headers.get("x-csrf-token"))
+    ):
+        raise Forbidden("The request does not come from a page of this service.")
+    return Caller(key)
+
+
+def csrf_token_fits(request: Request, token: str | None) -> bool:
+    """Whether a form or script knows what only this service's own pages can read: the token of the browser's cookie."""
+    known = request.cookies.get(CSRF_COOKIE)
+    return bool(known and token) and secrets.compare_digest(str(known).encode(), str(token).encode())
+
+
+def login_page(request: Request, *, alert: str = "", status: int = 200) -> Response:
+    """The form that asks for a key, with a fresh token."""
+    token = secrets.token_urlsafe(32)
+    answer = page("login.html", {"alert": alert, "csrf_token": token}, status=status)
+    set_cookie(answer, request, CSRF_COOKIE, token)
+    return answer
+
+
+def sign_in(request: Request, body: bytes, ledger: Ledger) -> Response:
+    """Take the key from the form and give the browser a session."""
+    form = parse_qs(body.decode("utf-8", "replace"))
+    if not csrf_token_fits(request, form.get("csrf_token", [None])[0]):
+        return login_page(request, alert="The form was too old. Try again.", status=403)
+    now = pd.Timestamp.now("UTC")
+    key = ledger.authenticate(form.get("key", [""])[0].strip(), now=now)
+    if key is None:
+        return login_page(request, alert="This key opens nothing: it does not exist, or its time is over.", status=401)
+    answer = RedirectResponse("/", 303)
+    set_cookie(answer, request, SESSION_COOKIE, ledger.open_session(key, now=now))
+    set_cookie(answer, request, CSRF_COOKIE, secrets.token_urlsafe(32))
+    return answer
+
+
+def page(name: str, values: Mapping[str, str], *, status: int = 200) -> HTMLResponse:
+    """A page of ours with these values, as text."""
+    escaped = {key: html.escape(value) for key, value in values.items()}
+    return HTMLResponse(Template((PAGES / name).read_text("utf-8")).substitute(escaped), status)
+
+
+def set_cookie(answer: Response, request: Request, name: str, value: str) -> None:
+    """A cookie that scripts cannot read and other sites cannot send."""
+    answer.set_cookie(
+        name,
+        value,
+        max_age=int(SESSION_LASTS.total_seconds()),
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )

@@ -1,0 +1,98 @@
+"""Every failure of the service as the contract's error document, with its status."""
+
+import logging
+from typing import Any, ClassVar
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from crm.errors import DealcastError, Detail, NotFound
+from ledger.errors import LedgerError
+
+STATUS = {
+    "invalid": 422,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "conflict": 409,
+    "too_large": 413,
+    "rate_limited": 429,
+    "unavailable": 503,
+}
+CODES = {status: code for code, status in STATUS.items()}
+SHOWN = 80
+"""Characters of a refused value that an answer repeats."""
+
+log = logging.getLogger("dealcast")
+
+
+class Unauthorized(DealcastError):
+    """No key, or none that opens anything now."""
+
+    code: ClassVar[str] = "unauthorized"
+
+
+class Forbidden(DealcastError):
+    """The key is good, but not for this."""
+
+    code: ClassVar[str] = "forbidden"
+
+
+def error_answer(
+    code: str, message: str, details: tuple[Detail, ...] = (), *, status: int | None = None, headers: Any = None
+) -> JSONResponse:
+    """One failure as the contract writes it."""
+    document = {"error": {"code": code, "message": message, "details": [detail.to_dict() for detail in details]}}
+    return JSONResponse(document, status or STATUS[code], headers=headers)
+
+
+def answer_explained(request: Request, failure: Exception) -> JSONResponse:
+    """A failure of ours, which says itself what is wrong."""
+    assert isinstance(failure, DealcastError | LedgerError)
+    headers = {"WWW-Authenticate": "Bearer"} if failure.code == "unauthorized" else None
+    return error_answer(failure.code, failure.message, getattr(failure, "details", ()), headers=headers)
+
+
+def answer_http(request: Request, failure: Exception) -> JSONResponse:
+    """A failure that the framework found: no such route, the wrong method, a body too large."""
+    assert isinstance(failure, HTTPException)
+    code = CODES.get(failure.status_code, "invalid")
+    if failure.status_code == 404:
+        failure = HTTPException(404, f"{request.url.path} does not exist.")
+    elif failure.status_code == 405:
+        failure = HTTPException(405, f"{request.url.path} does not take {request.method}.", failure.headers)
+    return error_answer(code, failure.detail, status=failure.status_code, headers=failure.headers)
+
+
+def answer_invalid(request: Request, failure: Exception) -> JSONResponse:
+    """A body that breaks the contract: each place with the value and the rule."""
+    assert isinstance(failure, RequestValidationError)
+    details = tuple(detail_of(error) for error in failure.errors())
+    return error_answer("invalid", "The request is not as the contract says.", details)
+
+
+def detail_of(error: Any) -> Detail:
+    """One finding of pydantic as ours: `deal_ids[3]`, the value, the rule, the next step."""
+    places = [place for place in error["loc"] if place not in ("body", "query", "path")]
+    if error["type"] == "json_invalid":
+        rule = f"the body is one JSON document ({error['ctx']['error']} at character {places[0]})"
+        return Detail("body", None, rule, "correct the JSON")
+    where = "".join(f"[{place}]" if isinstance(place, int) else f".{place}" for place in places).lstrip(".") or "body"
+    missing = error["type"] == "missing"
+    value = None if missing or error["input"] is None else str(error["input"])[:SHOWN]
+    next_step = {"missing": "add it", "extra_forbidden": "remove it"}.get(error["type"], "correct the value")
+    return Detail(where, value, error["msg"], next_step)
+
+
+def answer_bug(request: Request, failure: Exception) -> JSONResponse:
+    """A bug of ours: the traceback goes to our log, the number of the request to the caller."""
+    request_id = getattr(request.state, "request_id", None)
+    log.error("request %s failed", request_id, exc_info=failure)
+    return error_answer("internal", f"This is a bug: request {request_id} is in the service's log.", status=500)
+
+
+def nobody_sees(kind: str, name: str) -> NotFound:
+    """What does not exist and what one may not see are answered alike."""
+    return NotFound(f"There is no {kind} {name}.")

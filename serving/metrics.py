@@ -1,0 +1,31 @@
+"""What operators watch, in Prometheus' words; one answer for all workers of a server."""
+
+import os
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+requests_total = Counter("dealcast_requests", "Requests answered.", ["route", "method", "status"])
+request_seconds = Histogram("dealcast_request_seconds", "Seconds until a request was answered.", ["route"])
+open_deals = Gauge("dealcast_open_deals", "Open deals that are scored.", multiprocess_mode="mostrecent")
+data_moment = Gauge("dealcast_data_as_of_seconds", "The data's moment, Unix time.", multiprocess_mode="mostrecent")
+stale = Gauge("dealcast_stale", "1 where newer data or a newer champion could not be loaded.", multiprocess_mode="max")
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+def exposition() -> bytes:
+    """All metrics as text."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    return generate_latest(registry)

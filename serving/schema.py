@@ -1,0 +1,63 @@
+"""The bodies that the service takes and the values that it gives, as the contract writes them."""
+
+import math
+from collections.abc import Sequence
+from datetime import date
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
+
+from models.scorer import SCORE_COLUMNS as SCORED
+
+MOST_DEALS = 1000
+
+SCORE_COLUMNS = (*SCORED, "score_change", "score_change_since")
+
+
+class Body(BaseModel):
+    """A body of the contract: what it does not name is a mistake, not a wish to be ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ScoreRequest(Body):
+    """Which deals to score, by id, and whether to say why."""
+
+    deal_ids: Annotated[list[StrictStr], Field(max_length=MOST_DEALS)]
+    explain: Annotated[bool, Field(strict=True)] = True
+
+
+class ForecastRequest(Body):
+    """Which period (null: the one that holds the data's moment) and which nodes (null: all)."""
+
+    period_start: date | None = None
+    node_type: Literal["company", "region", "team", "rep", "manager"] | None = None
+    node_id: StrictStr | None = None
+
+
+def rows_of(frame: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """A frame's rows with these columns, ready for JSON; a column that is not there is unknown."""
+    values = [[plain(v) for v in frame[name]] if name in frame else [None] * len(frame) for name in columns]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def plain(value: Any) -> Any:
+    """One value as JSON knows it: instants `2026-01-01T00:00:00Z`, days `2026-01-01`, unknown null, never NaN."""
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if value is None or value is pd.NaT or value is pd.NA:
+        return None
+    if isinstance(value, pd.Timestamp):
+        if value.tzinfo is None:  # in every frame a day is a naive midnight
+            return value.date().isoformat()
+        return value.tz_convert("UTC").isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if hasattr(value, "item"):  # numpy's scalars
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,105 @@
+"""The BentoML service, and how it is started. The only module that knows BentoML."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+os.environ["BENTOML_DO_NOT_TRACK"] = "True"  # before BentoML is imported: nobody calls home
+
+import bentoml
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from crm.errors import Detail, UsageError
+from ledger.database import absolute_url
+from ledger.ledger import open_ledger
+from serving.api import create_api
+
+WORKSPACE = "DEALCAST_WORKSPACE"
+LEDGER_URL = "DEALCAST_LEDGER_URL"
+SUPERVISOR = "DEALCAST_SUPERVISOR"
+LONGEST_SECONDS = 120
+PACKAGES = Path(__file__).resolve().parents[1]
+
+workspace = Path(os.environ.get(WORKSPACE, "workspace")).resolve()
+api = create_api(workspace, os.environ.get(LEDGER_URL) or f"sqlite:///{workspace / 'dealcast.db'}")
+
+
+class OnlyOurRoutes:
+    """Middleware that answers every request from our routes: BentoML's own load outside scripts and need no key."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (api if scope["type"] == "http" else self.app)(scope, receive, send)
+
+
+@bentoml.service(
+    name="dealcast",
+    workers=1,
+    traffic={"timeout": LONGEST_SECONDS},
+    logging={"access": {"enabled": False}},
+    metrics={"enabled": False},
+)
+@bentoml.asgi_app(api, path="/")
+class Dealcast:
+    """Win probabilities and forecasts over HTTP; the routes are in `serving.api`, which BentoML starts and stops."""
+
+    def __init__(self) -> None:
+        if SUPERVISOR in os.environ:
+            threading.Thread(target=stop_with, args=(int(os.environ[SUPERVISOR]),), daemon=True).start()
+
+
+Dealcast.add_asgi_middleware(OnlyOurRoutes)  # type: ignore[attr-defined]
+
+
+def stop_with(supervisor: int) -> None:
+    """End this worker when the process that started it is gone, killed outright or not."""
+    while os.getppid() == supervisor:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run_service(workspace: Path, *, host: str = "127.0.0.1", port: int = 3000, ledger_url: str | None = None) -> None:
+    """Serve a workspace until Ctrl-C or SIGTERM.
+
+    Parameters
+    ----------
+    host : an address of this machine; 0.0.0.0 for all of them.
+    ledger_url : default: `dealcast.db` in the workspace.
+
+    Raises
+    ------
+    UsageError
+        Nothing can listen at this host and port.
+    LedgerError
+        The ledger cannot be opened.
+    """
+    workspace = workspace.resolve()
+    host = "127.0.0.1" if host == "localhost" else host
+    url = absolute_url(ledger_url or f"sqlite:///{workspace / 'dealcast.db'}")
+    must_be_free(host, port)
+    open_ledger(url).engine.dispose()  # a worker that cannot open it would be started again and again
+    home = workspace / "bentoml"
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ.update(
+        {WORKSPACE: str(workspace), LEDGER_URL: url, SUPERVISOR: str(os.getpid()), "BENTOML_HOME": str(home)}
+    )
+    # The worker starts where this package lies, so that no folder of the user's is imported in its place.
+    bentoml.serve("serving.service:Dealcast", working_dir=str(PACKAGES), host=host, port=port, blocking=True)
+
+
+def must_be_free(host: str, port: int) -> None:
+    """Refuse a host and port where nothing can listen, before anything is started."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as failure:
+        rule = f"a free port at an address of this machine ({failure.strerror})"
+        detail = Detail("--host, --port", f"{host}:{port}", rule, "choose another port, or stop what listens there")
+        raise UsageError(f"Nothing can listen at {host}:{port}.", detail) from None

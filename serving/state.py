@@ -1,0 +1,223 @@
+"""What the service answers from: one data version scored by one champion, in memory, replaced as a whole."""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crm.calendar import Period
+from crm.errors import DealcastError
+from crm.hierarchy import org_chart
+from crm.history import DealHistory, open_deals
+from crm.store import current_version, read_tables
+from crm.tables import CrmTables
+from ledger.errors import LedgerError
+from ledger.ledger import Ledger
+from models.bundle import Bundle, bundle_for, model_card
+from models.bundle_store import read_champion
+from models.forecaster import forecast_nodes
+from models.scorer import score_deals
+from serving import metrics
+from serving.schema import SCORE_COLUMNS, plain, rows_of
+
+LOOK_EVERY_SECONDS = 1.0
+LOOK_AGAIN_SECONDS = 20.0
+CHANGE_DAYS = 7
+OUTCOMES = {"won": "won", "lost": "lost", "deleted": "lost"}
+"""How a deal ended, as the contract counts it; a merged deal lives on in another and is nobody's."""
+
+log = logging.getLogger("dealcast")
+
+
+@dataclass(frozen=True)
+class State:
+    """One data version as one model sees it; immutable, so that a request never sees half of each.
+
+    Attributes
+    ----------
+    tables, history : with the field classes of the bundle.
+    card : the model card as `GET /v1/model` answers it.
+    scores : the contract's score rows of all open deals.
+    """
+
+    tables: CrmTables
+    history: DealHistory
+    bundle: Bundle
+    card: Mapping[str, Any]
+    scores: pd.DataFrame
+    forecasts: dict[pd.Timestamp, pd.DataFrame] = field(default_factory=dict, compare=False)
+    forecasting: threading.Lock = field(default_factory=threading.Lock, compare=False)
+
+    @property
+    def as_of(self) -> pd.Timestamp:
+        """The data's moment."""
+        return self.tables.as_of
+
+    @cached_property
+    def score_of(self) -> Mapping[str, dict[str, Any]]:
+        """The contract's Score of every open deal, ready for JSON, by deal_id."""
+        return {row["deal_id"]: row for row in rows_of(self.scores, SCORE_COLUMNS)}
+
+    @cached_property
+    def closing_of(self) -> Mapping[str, dict[str, Any]]:
+        """How and when each closed deal closed: deal_id, outcome (won, lost), closed_at."""
+        endings = self.history.endings
+        now = endings[(endings["at"] <= self.as_of) & ~(endings["until"] <= self.as_of)]
+        now = now[now["outcome"].isin(list(OUTCOMES))].sort_values("at", kind="stable")
+        columns = zip(now["deal_id"], now["outcome"], now["at"], strict=True)
+        return {id_: {"deal_id": id_, "outcome": OUTCOMES[how], "closed_at": plain(at)} for id_, how, at in columns}
+
+    @cached_property
+    def owner_of(self) -> Mapping[str, str | None]:
+        """Each deal's owner now; None if unknown."""
+        deals = self.tables.get("deals")
+        owners = deals["owner_id"] if "owner_id" in deals else pd.Series(None, index=deals.index, dtype="str")
+        return dict(zip(deals["deal_id"], (plain(owner) for owner in owners), strict=True))
+
+    @cached_property
+    def subtree_of(self) -> Mapping[str, frozenset[str]]:
+        """The users below each user, and the user."""
+        below: dict[str, set[str]] = {}
+        for user, above in org_chart(self.tables, self.history, self.as_of).managers_above.items():
+            for each in (user, *above):
+                below.setdefault(each, set()).add(user)
+        return {user: frozenset(users) for user, users in below.items()}
+
+    def may_see_owner(self, viewer: str | None, owner: str | None) -> bool:
+        """Whether a user (None: the whole company) may see what belongs to an owner: himself and whom he manages."""
+        return viewer is None or owner == viewer or owner in self.subtree_of.get(viewer, frozenset())
+
+    def may_see_deal(self, viewer: str | None, deal_id: str) -> bool:
+        """Whether a user may see a deal; one that does not exist is seen by nobody."""
+        return deal_id in self.owner_of and self.may_see_owner(viewer, self.owner_of[deal_id])
+
+    def standing_of(self, deal_id: str) -> str | None:
+        """open, won or lost; None for a deal that does not exist, was merged away, or closed nobody knows when."""
+        if deal_id in self.score_of:
+            return "open"
+        return self.closing_of[deal_id]["outcome"] if deal_id in self.closing_of else None
+
+    def deal(self, deal_id: str) -> dict[str, Any]:
+        """Every field of a deal as the CRM has it now, ready for JSON."""
+        deals = self.tables.get("deals")
+        row = deals[deals["deal_id"] == deal_id].iloc[0]
+        return {str(name): plain(value) for name, value in row.items() if not str(name).startswith("_")}
+
+    def visible_nodes(self, nodes: pd.DataFrame, viewer: str | None) -> pd.DataFrame:
+        """The forecast rows a user may see: those of himself and of whom he manages, whole subtrees all."""
+        if viewer is None:
+            return nodes
+        of_people = nodes["node_type"].isin(["rep", "manager"])
+        return nodes[of_people & [self.may_see_owner(viewer, user) for user in nodes["node_id"]]]
+
+    def forecast(self, period: Period) -> pd.DataFrame:
+        """The contract's forecast rows of a period, computed once."""
+        with self.forecasting:
+            if period.start_at not in self.forecasts:
+                self.forecasts[period.start_at] = forecast_nodes(
+                    self.bundle, self.tables, self.history, self.scores, as_of=self.as_of, period=period
+                )
+            return self.forecasts[period.start_at]
+
+
+def load_state(workspace: Path, ledger: Ledger, before: State | None = None) -> State:
+    """Read the current data version and its model and score every open deal.
+
+    Parameters
+    ----------
+    before : the state so far; what has not changed is taken from it.
+
+    Raises
+    ------
+    NoModel
+        No model may answer for the data's moment.
+    DataUnusable
+        Nothing has been imported, or it cannot be read.
+    """
+    version = current_version(workspace)
+    unchanged = before is not None and before.tables.data_version == version
+    tables = before.tables if before is not None and unchanged else read_tables(workspace, version)
+    bundle = bundle_for(workspace, tables.as_of, tables.as_of)
+    if before is not None and unchanged and before.bundle.field_classes == bundle.field_classes:
+        history = before.history
+    else:
+        tables, history = bundle.read_history(tables)
+    scores = score_deals(bundle, tables, history, open_deals(history, tables.as_of))
+    card = model_card(workspace, bundle.manifest)
+    state = State(tables, history, bundle, card, with_change(scores, ledger, tables.as_of))
+    for prepared in ("score_of", "closing_of", "owner_of", "subtree_of"):
+        getattr(state, prepared)  # now, not in the first request
+    return state
+
+
+def with_change(scores: pd.DataFrame, ledger: Ledger, as_of: pd.Timestamp) -> pd.DataFrame:
+    """The scores with what changed, in points, since the last one published for a moment at least seven days before."""
+    earlier = ledger.scores_published_before(as_of - pd.Timedelta(days=CHANGE_DAYS)).set_index("deal_id")
+    then = scores["deal_id"].map(earlier["win_probability"]).astype("float64")
+    since = scores["deal_id"].map(earlier["as_of"])
+    return scores.assign(score_change=100 * (scores["win_probability"] - then), score_change_since=since)
+
+
+class Follower:
+    """Keeps the newest state: looks at the champion and the data every second, loads beside the old, then swaps.
+
+    Attributes
+    ----------
+    state : what to answer from; None until the first one is loaded.
+    stale : newer data or a newer champion is there, but not (or not yet) what `state` shows.
+    failure : why the newest could not be loaded.
+    """
+
+    def __init__(self, workspace: Path, ledger: Ledger) -> None:
+        self.workspace = workspace
+        self.ledger = ledger
+        self.state: State | None = None
+        self.stale = False
+        self.failure: Exception | None = None
+        self._seen: tuple[str | None, str | None] | None = None
+        self._look_again_at = 0.0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow, in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._stopped.is_set():
+            self.look()
+            self._stopped.wait(LOOK_EVERY_SECONDS)
+
+    def look(self) -> None:
+        """Load what is new, if anything is; what cannot be loaded leaves the old state standing, and is tried again."""
+        try:
+            self._look()
+        except Exception as failure:
+            if str(failure) != str(self.failure):  # once, not at every look
+                is_bug = not isinstance(failure, DealcastError | LedgerError)
+                log.warning("the newest data and model cannot be served: %s", failure, exc_info=is_bug)
+            self.failure = failure
+            self._look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS
+        metrics.stale.set(self.stale)
+
+    def _look(self) -> None:
+        seen = (read_champion(self.workspace), current_version(self.workspace))
+        if seen == self._seen and (self.failure is None or time.monotonic() < self._look_again_at):
+            return
+        self._seen, self.stale = seen, self.state is not None
+        state = load_state(self.workspace, self.ledger, self.state)
+        self.state, self.stale, self.failure = state, False, None
+        metrics.open_deals.set(len(state.scores))
+        metrics.data_moment.set(state.as_of.timestamp())
+        log.info("serving model %s on data %s", state.bundle.model_version, state.tables.data_version)

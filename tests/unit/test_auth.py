@@ -1,0 +1,235 @@
+"""The door of the service: who comes in, with what, and what everybody is told who does not."""
+
+import json
+import logging
+
+import pandas as pd
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.testclient import TestClient
+
+from crm.errors import DealcastError
+from ledger.ledger import open_ledger
+from serving.api import add_pages, reader
+from serving.door import MOST_BYTES, Door
+from serving.errors import answer_explained, answer_http, answer_invalid
+from serving.schema import ScoreRequest
+
+LOOPBACK, ELSEWHERE = ("127.0.0.1", 50000), ("203.0.113.7", 50000)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return open_ledger(f"sqlite:///{tmp_path}/dealcast.db")
+
+
+@pytest.fixture
+def key(ledger):
+    def create(*scopes, name="test", **options):
+        return ledger.create_key(name, scopes, now=pd.Timestamp.now("UTC"), **options)[0]
+
+    return create
+
+
+@pytest.fixture
+def behind_the_door(ledger):
+    """The door, the login pages, and a few routes of a kind with the service's."""
+    api = FastAPI(redirect_slashes=False)
+    api.state.ledger = ledger
+    api.add_middleware(Door, ledger=lambda: ledger)
+    api.add_exception_handler(DealcastError, answer_explained)
+    api.add_exception_handler(HTTPException, answer_http)
+    api.add_exception_handler(RequestValidationError, answer_invalid)
+    add_pages(api)
+
+    @api.get("/v1/whoami")
+    def whoami(request: Request):
+        return {"name": reader(request).key.name}
+
+    @api.post("/v1/score")
+    def score(asked: ScoreRequest):
+        return {"deal_ids": asked.deal_ids}
+
+    @api.get("/v1/bug")
+    def bug():
+        raise RuntimeError("the secret of the house")
+
+    @api.get("/livez")
+    def livez():
+        return {"status": "alive"}
+
+    @api.get("/metrics")
+    def metrics():
+        return {}
+
+    def visit(client=ELSEWHERE, **options):
+        return TestClient(api, client=client, follow_redirects=False, **options)
+
+    return visit
+
+
+def error_of(answer):
+    error = answer.json()["error"]
+    assert set(error) == {"code", "message", "details"}
+    for detail in error["details"]:
+        assert set(detail) == {"where", "value", "rule", "next_step"}
+    return error
+
+
+def test_without_a_key_only_the_open_paths_answer(behind_the_door):
+    client = behind_the_door()
+    assert client.get("/livez").status_code == 200
+    for path in ("/v1/whoami", "/v1/nothing", "/openapi.json", "/metrics"):
+        answer = client.get(path)
+        assert (answer.status_code, error_of(answer)["code"]) == (401, "unauthorized")
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("header", ["x-api-key", "authorization"])
+def test_a_key_opens_by_either_header(behind_the_door, key, header):
+    secret = key("read")
+    value = f"Bearer {secret}" if header == "authorization" else secret
+    assert behind_the_door().get("/v1/whoami", headers={header: value}).json() == {"name": "test"}
+    wrong = behind_the_door().get("/v1/whoami", headers={header: value + "x"})
+    assert (wrong.status_code, error_of(wrong)["code"]) == (401, "unauthorized")
+
+
+def test_a_key_lacking_the_scope_is_told_which(behind_the_door, key):
+    answer = behind_the_door().get("/v1/whoami", headers={"x-api-key": key("events")})
+    assert (answer.status_code, error_of(answer)["code"]) == (403, "forbidden")
+    assert "read" in error_of(answer)["details"][0]["rule"]
+
+
+def test_an_expired_and_a_revoked_key_open_nothing(behind_the_door, key, ledger):
+    expired = key("read", name="expired", expires_at=pd.Timestamp("2020-01-01", tz="UTC"))
+    revoked = key("read", name="revoked")
+    ledger.revoke_key("revoked", now=pd.Timestamp.now("UTC"))
+    for secret in (expired, revoked):
+        assert behind_the_door().get("/v1/whoami", headers={"x-api-key": secret}).status_code == 401
+
+
+def test_metrics_are_for_this_machine_and_for_admins(behind_the_door, key):
+    assert behind_the_door(LOOPBACK).get("/metrics").status_code == 200
+    through_a_proxy = behind_the_door(LOOPBACK).get("/metrics", headers={"x-forwarded-for": "203.0.113.7"})
+    assert through_a_proxy.status_code == 401
+    reads, admin = key("read", name="reads"), key("admin", name="admin")
+    assert behind_the_door().get("/metrics", headers={"x-api-key": reads}).status_code == 403
+    assert behind_the_door().get("/metrics", headers={"x-api-key": admin}).status_code == 200
+
+
+def test_with_a_key_what_does_not_exist_is_not_found_and_the_wrong_method_is_named(behind_the_door, key):
+    client = behind_the_door(headers={"x-api-key": key("read")})
+    missing = client.get("/v1/nothing")
+    assert (missing.status_code, error_of(missing)["code"]) == (404, "not_found")
+    wrong = client.get("/v1/score")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert "GET" in error_of(wrong)["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "value"),
+    [
+        ('{"deal_ids": ["a", 7]}', "deal_ids[1]", "7"),
+        ('{"deal_ids": "a"}', "deal_ids", "a"),
+        ("{}", "deal_ids", None),
+        ('{"deal_ids": [], "why": 1}', "why", "1"),
+        ('{"deal_ids": [], "explain": "yes"}', "explain", "yes"),
+        ('{"deal_ids": [', "body", None),
+        ("", "body", None),
+        ("[]", "body", "[]"),
+    ],
+)
+def test_a_body_that_breaks_the_contract_is_told_where(behind_the_door, key, body, where, value):
+    headers = {"x-api-key": key("read"), "content-type": "application/json"}
+    answer = behind_the_door().post("/v1/score", content=body, headers=headers)
+    error = error_of(answer)
+    assert (answer.status_code, error["code"]) == (422, "invalid")
+    assert (error["details"][0]["where"], error["details"][0]["value"]) == (where, value)
+    assert error["details"][0]["rule"] and error["details"][0]["next_step"]
+
+
+def test_a_thousand_deals_are_taken_and_one_more_is_not(behind_the_door, key):
+    client = behind_the_door(headers={"x-api-key": key("read")})
+    ids = [f"006{n:015d}" for n in range(1001)]
+    assert client.post("/v1/score", json={"deal_ids": ids[:1000]}).status_code == 200
+    assert error_of(client.post("/v1/score", json={"deal_ids": ids}))["details"][0]["where"] == "deal_ids"
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_body_too_large_is_refused_whether_it_says_its_length_or_not(behind_the_door, key, counted):
+    body = b" " * (MOST_BYTES + 1)
+    content = body if counted else iter([body[: MOST_BYTES // 2], body[MOST_BYTES // 2 :]])
+    answer = behind_the_door().post("/v1/score", content=content, headers={"x-api-key": key("read")})
+    assert (answer.status_code, error_of(answer)["code"]) == (413, "too_large")
+
+
+def test_a_bug_shows_its_number_and_nothing_else(behind_the_door, key, caplog):
+    headers = {"x-api-key": key("read"), "x-request-id": "my-request"}
+    answer = behind_the_door().get("/v1/bug", headers=headers)
+    assert (answer.status_code, error_of(answer)["code"]) == (500, "internal")
+    assert "my-request" in error_of(answer)["message"] and "secret of the house" not in answer.text
+    assert answer.headers["x-request-id"] == "my-request"
+
+
+def test_every_answer_carries_safe_headers(behind_the_door):
+    for path in ("/livez", "/login", "/v1/whoami"):
+        answer = behind_the_door().get(path)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-request-id"]
+
+
+def test_the_log_has_one_line_a_request_and_no_secret(behind_the_door, key, caplog):
+    secret = key("read")
+    with caplog.at_level(logging.INFO, logger="dealcast.access"):
+        answer = behind_the_door().get("/v1/whoami?x=private", headers={"x-api-key": secret})
+    (line,) = [record.message for record in caplog.records if record.name == "dealcast.access"]
+    written = json.loads(line)
+    assert (written["method"], written["path"], written["status"]) == ("GET", "/v1/whoami", 200)
+    assert written["request_id"] == answer.headers["x-request-id"]
+    assert written["key_id"].startswith("key_")
+    assert secret not in line and "private" not in line
+
+
+def test_a_browser_signs_in_with_a_key_and_never_holds_it(behind_the_door, key):
+    browser = behind_the_door()
+    asked = browser.get("/", headers={"accept": "text/html"})
+    assert (asked.status_code, asked.headers["location"]) == (303, "/login")
+    form = browser.get("/login")
+    assert "<script" not in form.text and "//" not in form.text.replace("<!doctype html>", "")
+    token = form.text.split('name="csrf_token" value="')[1].split('"')[0]
+    secret = key("read")
+    answer = browser.post("/login", data={"key": secret, "csrf_token": token})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    cookies = answer.headers.get_list("set-cookie")
+    assert all("HttpOnly" in cookie and "SameSite=strict" in cookie for cookie in cookies)
+    assert not any(secret in cookie for cookie in cookies)
+    assert browser.get("/v1/whoami").json() == {"name": "test"}
+
+
+def test_a_login_form_of_another_site_is_refused(behind_the_door, key):
+    browser = behind_the_door()
+    browser.get("/login")
+    for token in ({}, {"csrf_token": "guess"}):
+        answer = browser.post("/login", data={"key": key("read", name=str(token)), **token})
+        assert answer.status_code == 403 and "dealcast_session" not in answer.headers.get("set-cookie", "")
+
+
+def test_a_wrong_key_at_the_login_is_told_without_being_repeated(behind_the_door):
+    browser = behind_the_door()
+    token = browser.get("/login").text.split('name="csrf_token" value="')[1].split('"')[0]
+    answer = browser.post("/login", data={"key": "dc_<b>wrong", "csrf_token": token})
+    assert answer.status_code == 401 and "opens nothing" in answer.text and "wrong" not in answer.text
+
+
+def test_a_signed_in_browser_writes_only_from_a_page_of_the_service(behind_the_door, key):
+    browser = behind_the_door()
+    token = browser.get("/login").text.split('name="csrf_token" value="')[1].split('"')[0]
+    browser.post("/login", data={"key": key("read"), "csrf_token": token})
+    refused = browser.post("/v1/score", json={"deal_ids": []})
+    assert (refused.status_code, error_of(refused)["code"]) == (403, "forbidden")
+    from_our_page = {"x-csrf-token": browser.cookies["dealcast_csrf"]}
+    assert browser.post("/v1/score", json={"deal_ids": []}, headers=from_our_page).status_code == 200
