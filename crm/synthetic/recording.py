@@ -266,7 +266,7 @@ class Recorder:
         owner, momentum, dead = rows["owner"][deal], rows["momentum"][deal], rows["dead"][deal]
         busy = 1.25 if self.quarter[1] - self.day <= 14 else 1.0
         ours = 0.17 * busy * np.exp(0.2 * momentum + company.effort[owner]) * np.where(dead, 0.35, 1.0)
-        theirs = 0.18 * np.exp(1.0 * momentum) * np.where(dead, 0.08, 1.0)
+        theirs = 0.15 * np.exp(1.0 * momentum) * np.where(dead, 0.08, 1.0)
         meetings = 0.045 * np.exp(0.6 * momentum) * (1 + (rows["stage"][deal] > 1)) * np.where(dead, 0.1, 1.0)
         for rate, types, direction in ((ours, (0, 0, 0, 1, 3), 0), (theirs, (0, 0, 0, 1), 1), (meetings, (2,), -1)):
             self._log_activities(deal.repeat(rng.poisson(rate)), np.array(types, np.int8), direction)
