@@ -1,0 +1,283 @@
+"""How a feature is declared: once, as an as-of aggregate over dated events, never as a loop over days.
+
+A feature is a function of a `Deal` that returns a `Term`; its docstring is its description. From that one declaration follow
+the SQL, the documentation, the reason shown to people and the tests that it never sees the future::
+
+    @feature(unit="count", higher_is="worse", controlled_by="seller", reason="close date pushed {value:.0f} times")
+    def close_date_pushes(deal: Deal) -> Term:
+        \"\"\"Times the close date moved later, as known at the as-of moment.\"\"\"
+        return deal.changes("close_date").where("new_number > old_number").count()
+
+Terms are SQL in the dialect that DuckDB and Spark share: instants are epoch seconds, dates are days since 1970, and an
+aggregate reads rows at or before the as-of moment, nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Direction = Literal["better", "worse", "neutral"]
+Control = Literal["seller", "buyer", "clock"]
+Audience = Literal["everyone", "chain", "none"]
+
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Term:
+    """A value per deal and as-of moment: an SQL template whose `{0}`, `{1}` … are the parts it is made of."""
+
+    template: str
+    parts: tuple["Term", ...] = ()
+
+    def __add__(self, other: "Term | float") -> "Term":
+        return self._with("({0} + {1})", other)
+
+    def __sub__(self, other: "Term | float") -> "Term":
+        return self._with("({0} - {1})", other)
+
+    def __mul__(self, other: "Term | float") -> "Term":
+        return self._with("({0} * {1})", other)
+
+    def __truediv__(self, other: "Term | float") -> "Term":
+        """Quotient; unknown where the divisor is zero."""
+        return self._with("({0} / NULLIF(CAST({1} AS DOUBLE), 0))", other)
+
+    def log(self) -> "Term":
+        """Natural logarithm of positive values; unknown otherwise."""
+        return self._with("CASE WHEN {0} > 0 THEN LN({0}) END")
+
+    def or_else(self, other: "Term | float") -> "Term":
+        """The value, or the other one where it is unknown."""
+        return self._with("COALESCE({0}, {1})", other)
+
+    def at_most(self, limit: float) -> "Term":
+        """The value, but never above the limit."""
+        return self._with(f"LEAST({{0}}, {limit!r})")
+
+    def where_known(self, other: "Term") -> "Term":
+        """The value, but unknown where the other one is."""
+        return self._with("CASE WHEN {1} IS NOT NULL THEN {0} END", other)
+
+    def is_known(self) -> "Term":
+        """1 where the value is known, else 0."""
+        return self._with("CASE WHEN {0} IS NULL THEN 0 ELSE 1 END")
+
+    def _with(self, template: str, *others: "Term | float") -> "Term":
+        return Term(template, (self, *(as_term(other) for other in others)))
+
+
+def as_term(value: "Term | float") -> Term:
+    """A number as a term; terms as they are."""
+    return value if isinstance(value, Term) else Term(repr(float(value)))
+
+
+@dataclass(frozen=True)
+class Column(Term):
+    """A column that stands ready per deal and moment.
+
+    `relation` is spine (the moment itself), state (deal fields as of then), stage (of the deal as of then), money (the amount
+    in base currency), account or owner (as they stand).
+    """
+
+    relation: str = "spine"
+
+
+@dataclass(frozen=True)
+class Aggregate(Term):
+    """An aggregate of one source's rows up to the as-of moment; `template` is the SQL function with its argument.
+
+    Attributes
+    ----------
+    entity : what the rows belong to: the deal itself, its owner, its account, or the whole company.
+    source : change, activity, contact or opening for the deal; outcome for the others.
+    where : SQL conditions on a row, all of which must hold.
+    days : length of the window that ends at the moment; None = everything before it.
+    field : for changes, the field; before a source's first row in the data the aggregate is unknown, not zero.
+    """
+
+    entity: str = "deal"
+    source: str = ""
+    where: tuple[str, ...] = ()
+    days: float | None = None
+    field: str | None = None
+
+
+@dataclass(frozen=True)
+class Events:
+    """The rows of one source that belong to a deal, its owner, its account or the company."""
+
+    entity: str
+    source: str
+    conditions: tuple[str, ...] = ()
+    days: float | None = None
+    field: str | None = None
+
+    def where(self, condition: str) -> "Events":
+        """Only the rows for which the SQL condition holds."""
+        return replace(self, conditions=(*self.conditions, condition))
+
+    def within(self, *, days: float) -> "Events":
+        """Only the rows of the last `days` days: moment >= as_of - days."""
+        return replace(self, days=days)
+
+    def count(self) -> Term:
+        """Number of rows."""
+        return self._aggregate("COUNT(*)")
+
+    def sum(self, column: str) -> Term:
+        """Sum of a column; zero without rows."""
+        return self._aggregate(f"SUM({column})").or_else(0.0)
+
+    def last_at(self) -> Term:
+        """Instant of the last row, epoch seconds; unknown without rows."""
+        return self._aggregate("MAX(moment)")
+
+    def _aggregate(self, function: str) -> Aggregate:
+        return Aggregate(
+            function,
+            entity=self.entity,
+            source=self.source,
+            where=self.conditions,
+            days=self.days,
+            field=self.field,
+        )
+
+
+@dataclass(frozen=True)
+class Party:
+    """The deal's owner or account, or the whole company: its attributes, and the outcomes of all its deals."""
+
+    name: str
+
+    def attribute(self, column: str) -> Term:
+        """A column of the accounts or users table, as it stands."""
+        return Column(column, relation=self.name)
+
+    def opened(self) -> Events:
+        """Deals of this party at the moment they were opened."""
+        return Events(self.name, "outcome").where("kind = 'opened'")
+
+    def ended(self) -> Events:
+        """Deals of this party at the moment they ended: columns kind (won, lost), amount_base, days_open."""
+        return Events(self.name, "outcome").where("kind <> 'opened'")
+
+    def won(self) -> Events:
+        """Deals of this party at the moment they were won."""
+        return Events(self.name, "outcome").where("kind = 'won'")
+
+    def lost(self) -> Events:
+        """Deals of this party at the moment they were lost or deleted."""
+        return Events(self.name, "outcome").where("kind = 'lost'")
+
+
+class Deal:
+    """What a feature may read of one deal at one as-of moment."""
+
+    owner = Party("owner")
+    account = Party("account")
+    company = Party("company")
+    as_of: Term = Column("as_of")
+    opened_at: Term = Aggregate("MAX(moment)", source="opening")
+    created_at: Term = Aggregate("MIN(moment)", source="opening")
+    amount_base: Term = Column("amount_base", relation="money")
+
+    def value(self, field: str) -> Term:
+        """The value of a deal field as of the moment; unknown where the as-of rule says so."""
+        return Column(field, relation="state")
+
+    def clock(self, column: str) -> Term:
+        """A property of the as-of moment itself: where it lies in the fiscal period."""
+        return Column(column, relation="spine")
+
+    def stage(self, column: str) -> Term:
+        """A column of the stages table for the deal's stage as of the moment."""
+        return Column(column, relation="stage")
+
+    def changes(self, field: str) -> Events:
+        """Recorded changes of one field: old_value, new_value, old_number, new_number."""
+        return Events("deal", "change", field=field).where(f"field = '{field}'")
+
+    def activities(self, *types: str, direction: str | None = None) -> Events:
+        """Activities known at the moment, of the given types (all if none) and direction."""
+        events = Events("deal", "activity")
+        if types:
+            events = events.where("type IN ({})".format(", ".join(f"'{kind}'" for kind in types)))
+        return events if direction is None else events.where(f"direction = '{direction}'")
+
+    def contacts(self) -> Events:
+        """Contacts added to the deal; rows without a date are not used."""
+        return Events("deal", "contact")
+
+    def days_since(self, instant: Term) -> Term:
+        """Days from an instant to the as-of moment."""
+        return (self.as_of - instant) / DAY
+
+
+Declaration = Callable[[Deal], Term]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A declared feature.
+
+    Attributes
+    ----------
+    name : unique, the name of the declaring function.
+    family : the module it stands in.
+    description : first paragraph of its docstring.
+    unit : unit of the value; "category" for text.
+    higher_is : whether a higher value speaks for winning.
+    controlled_by : who moves it: the seller, the buyer or the clock.
+    audience : who may read it as a reason: everyone, only the management chain, nobody.
+    reason : sentence with {value}, shown when the feature moves a score.
+    missing : what an unknown value means.
+    term : the declaration, evaluated.
+    """
+
+    name: str
+    family: str
+    description: str
+    unit: str
+    higher_is: Direction
+    controlled_by: Control
+    audience: Audience
+    reason: str
+    missing: str
+    term: Term
+
+    @property
+    def kind(self) -> Literal["number", "category"]:
+        """category (text) or number (float64)."""
+        return "category" if self.unit == "category" else "number"
+
+
+def feature(
+    *,
+    unit: str,
+    reason: str,
+    higher_is: Direction = "neutral",
+    controlled_by: Control = "seller",
+    audience: Audience = "everyone",
+    missing: str = "the CRM does not say",
+) -> Callable[[Declaration], Feature]:
+    """Declare a feature; see the module's docstring for an example and `Feature` for the meaning of each argument."""
+
+    def declare(declaration: Declaration) -> Feature:
+        description = " ".join((declaration.__doc__ or "").split("\n\n")[0].split())
+        if not description:
+            raise ValueError(f"feature {declaration.__name__}: a feature needs a docstring that says what it means")
+        return Feature(
+            name=declaration.__name__,
+            family=declaration.__module__.rsplit(".", 1)[-1],
+            description=description,
+            unit=unit,
+            higher_is=higher_is,
+            controlled_by=controlled_by,
+            audience=audience,
+            reason=reason,
+            missing=missing,
+            term=declaration(Deal()),
+        )
+
+    return declare
