@@ -82,7 +82,7 @@ def choose_bins(days_to_end: np.ndarray) -> np.ndarray:
 
 
 def edges_at(bins: np.ndarray, as_of: pd.Timestamp, period: Period, next_period: Period) -> np.ndarray:
-    """The bins cut at the ends of the as_of's period and of the next, in days from as_of; two edges more than `bins`."""
+    """The bins cut at the ends of the as_of's period and of the next: days from as_of, two more than `bins`."""
     cuts = [(end - as_of).total_seconds() / _SECONDS_PER_DAY for end in (period.end_at, next_period.end_at)]
     inside = [cut if 0 < cut < bins[-1] else 0.0 for cut in cuts]
     return np.sort(np.concatenate([bins, inside]))

@@ -80,8 +80,8 @@ class LinearDesign:
 
     @staticmethod
     def from_dict(stored: Mapping[str, Any]) -> "LinearDesign":
-        ranges = [np.array(stored[name], dtype=float) for name in ("low", "high", "centre", "scale")]
-        return LinearDesign(*ranges, marked=np.array(stored["marked"], dtype=int), clock=stored["clock"])
+        ranges = {name: np.array(stored[name], dtype=float) for name in ("low", "high", "centre", "scale")}
+        return LinearDesign(**ranges, marked=np.array(stored["marked"], dtype=int), clock=stored["clock"])
 
 
 def sample_rows(snapshots: np.ndarray, rng: np.random.Generator) -> np.ndarray:
