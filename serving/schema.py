@@ -12,7 +12,9 @@ from models.scorer import SCORE_COLUMNS as SCORED
 
 MOST_DEALS = 1000
 
-SCORE_COLUMNS = (*SCORED, "score_change", "score_change_since")
+REASONS = SCORED.index("reasons")
+SCORE_COLUMNS = (*SCORED[:REASONS], "score_change", "score_change_since", *SCORED[REASONS:])
+"""The contract's score row, in its order."""
 
 
 class Body(BaseModel):

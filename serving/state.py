@@ -35,7 +35,7 @@ OUTCOMES = {"won": "won", "lost": "lost", "deleted": "lost"}
 log = logging.getLogger("dealcast")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State:
     """One data version as one model sees it; immutable, so that a request never sees half of each.
 
@@ -51,8 +51,8 @@ class State:
     bundle: Bundle
     card: Mapping[str, Any]
     scores: pd.DataFrame
-    forecasts: dict[pd.Timestamp, pd.DataFrame] = field(default_factory=dict, compare=False)
-    forecasting: threading.Lock = field(default_factory=threading.Lock, compare=False)
+    forecasts: dict[pd.Timestamp, pd.DataFrame] = field(default_factory=dict)
+    forecasting: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def as_of(self) -> pd.Timestamp:
