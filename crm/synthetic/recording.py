@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from crm.synthetic.company import CATEGORIES, LOSS_REASONS, Company, day_start
-from crm.synthetic.deals import EXPANSION, OPEN, RENEWAL, WON, DayEvents, Rows, World, typical_quarter
+from crm.synthetic.deals import EXPANSION, OPEN, RENEWAL, WON, Rows, World, typical_quarter
+from crm.synthetic.law import DayEvents
 
 FIELDS = ("stage", "amount", "close_date", "forecast_category", "owner_id", "competitor", "loss_reason")
 STAGE, AMOUNT, CLOSE_DATE, CATEGORY, OWNER, COMPETITOR, LOSS_REASON = range(len(FIELDS))

@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 
 from crm.synthetic.company import Company, CompanyConfig, calendar_day, day_number
-from crm.synthetic.deals import Rows, World, business_days, empty_world, live_one_day
+from crm.synthetic.deals import OPEN, Rows, World, empty_world
+from crm.synthetic.law import business_days, live_one_day
 from crm.synthetic.recording import Log, Recorder, nothing_seen
 
 _LIVE, _RECORD, _BEGIN = 1, 2, 3
@@ -52,7 +53,7 @@ class CompanyState:
     @cached_property
     def open_deals(self) -> np.ndarray:
         """Row numbers of the deals open now."""
-        return np.flatnonzero(self.world.rows["status"] == 0)
+        return np.flatnonzero(self.world.rows["status"] == OPEN)
 
 
 def simulate(config: CompanyConfig, until: date | None = None) -> CompanyState:

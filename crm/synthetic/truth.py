@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from crm.synthetic.company import Company
-from crm.synthetic.deals import LOST, OPEN, WON, Rows, World, business_days, can_change, live_one_day
+from crm.synthetic.deals import LOST, OPEN, WON, Rows, can_change
+from crm.synthetic.law import business_days, live_one_day
 from crm.synthetic.exports import deal_ids
 from crm.synthetic.simulation import CompanyState
 
@@ -38,14 +39,14 @@ class Futures:
 class TrueOutcomes:
     """Counts over `k` futures of a state, so that the true probability of an event is estimated by count / k.
 
-    A count is Binomial(k, p): p² is estimated without bias by count (count - 1) / (k (k - 1)), and the Brier score and the
-    cross-entropy of a forecast q are linear in count / k.
+    The Brier score and the cross-entropy of a forecast to the truth are linear in count / k, but for terms of the truth
+    alone: p² is estimated without bias by count (count - 1) / (k (k - 1)).
 
     Attributes
     ----------
     deal_id : (deals,) the deals open at the moment.
-    won_365, period_won, period_lost, period_slipped, next_period_won : (deals,) futures in which the first closing was a win
-        within 365 days; a win, a loss, nothing in the current fiscal period; a win in the period after it.
+    won_365, period_won, period_lost, period_slipped, next_period_won : (deals,) futures in which the first closing was
+        a win within 365 days; a win, a loss, nothing in the current fiscal period; a win in the period after it.
     rep_id : (reps,) user ids.
     won_to_date : (reps,) already booked in the current period.
     from_existing : (k, reps) what deals that exist now add until the period's end, less wins that are cancelled.
@@ -93,17 +94,18 @@ def run_forward(state: CompanyState, days: int, seed: int, k: int) -> Futures:
             first = (at >= 0) & (outcome[future, at] == OPEN)
             outcome[future[first], at[first]] = result
             closed_day[future[first], at[first]] = day
-        # A deal that is won on a day was not reopened on it: its closed_day is still that of the cancelled win.
+        # A deal reopened on this day still bears the closed_day of the win that is cancelled.
         bookings += [_booked(company, rows, happened.won, 1.0), _booked(company, rows, happened.reopened, -1.0)]
         if count % _TIDY_EVERY_DAYS == 0:
             alive = np.flatnonzero(can_change(rows))
             world.rows = {name: values[alive] for name, values in rows.items()}
-    summed = {name: np.concatenate([entry[name] for entry in bookings]) for name in _booked(company, world.rows, deal[:0], 1.0)}
-    return Futures(k, days, deal, outcome, closed_day, summed)
+    bookings.append(_booked(company, world.rows, deal[:0], 1.0))  # so that there are columns even where nothing was won
+    joined = {name: np.concatenate([entry[name] for entry in bookings]) for name in bookings[-1]}
+    return Futures(k, days, deal, outcome, closed_day, joined)
 
 
 def true_outcomes(state: CompanyState, k: int, seed: int) -> TrueOutcomes:
-    """The true distribution of what becomes of every open deal, and of the current period's bookings, from `k` futures."""
+    """What truly may become of every open deal and of the current period's bookings, from `k` futures of the state."""
     company = state.company
     start, end = company.quarter(state.day)
     next_end = company.quarter(end)[1]
