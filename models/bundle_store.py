@@ -45,7 +45,7 @@ def bundles_folder(workspace: Path) -> Path:
 
 
 def part_files(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The text of every file of a bundle but the manifest: `<part>.json`, long texts within it as `<part>.<path>.txt`."""
+    """The text of every file of a bundle but the manifest: `<part>.json`, and long texts as `<part>.<path>.txt`."""
     files: dict[str, str] = {}
     for part, content in parts.items():
         shortened = _take_out_texts(content, part, files)

@@ -9,13 +9,7 @@ Promote = Literal["auto", "never", "always"]
 
 @dataclass(frozen=True)
 class Contest:
-    """A candidate's and the champion's log loss on one and the same set of snapshots, neither trained on them.
-
-    Attributes
-    ----------
-    snapshots : how many they are; 0 where no snapshot is later than both trainings, and then each log loss is the
-        walk-forward estimate that stood on its own model card.
-    """
+    """A candidate's and the champion's log loss on one and the same set of snapshots, neither trained on them."""
 
     candidate: float
     champion: float
@@ -44,7 +38,7 @@ def find_objections(log_loss: float | None, base_rate: float | None, contest: Co
     ----------
     log_loss, base_rate : of the candidate as it would serve and of the base rate, on the same evaluation snapshots;
         None if there was nothing to judge on.
-    contest : None without a champion, or where the champion has no log loss.
+    contest : None without a champion, or where no snapshot was judged by both.
     """
     if log_loss is None or base_rate is None:
         return ["no snapshot whose period had ended could be judged"]
@@ -52,9 +46,9 @@ def find_objections(log_loss: float | None, base_rate: float | None, contest: Co
     if log_loss >= base_rate:
         objections.append(f"log loss {log_loss:.4f} is not better than the base rate's {base_rate:.4f}")
     if contest is not None and contest.candidate > contest.champion:
-        where = f"on {contest.snapshots} later snapshots" if contest.snapshots else "each on its own past snapshots"
         objections.append(
-            f"log loss {contest.candidate:.4f} is worse than the champion's {contest.champion:.4f} {where}"
+            f"log loss {contest.candidate:.4f} is worse than the champion's {contest.champion:.4f} "
+            f"on {contest.snapshots} snapshots"
         )
     return objections
 
@@ -68,7 +62,8 @@ def decide(objections: list[str], *, promote: Promote, has_champion: bool, is_pa
     promote : what the user asked for.
     is_past : the training moment lies before the data's moment.
     """
-    findings = tuple(objections) or ("log loss no worse than the champion's and better than the base rate",)
+    worth = "no worse than the champion's and better than the base rate" if has_champion else "better than the base rate"
+    findings = tuple(objections) or (f"log loss {worth}",)
     if promote == "never":
         return Verdict("kept", ("promotion was switched off", *findings))
     if not has_champion:

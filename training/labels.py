@@ -41,10 +41,10 @@ def won_in_period(history: DealHistory, spine: pd.DataFrame, period_end_at: pd.S
     whatever came later. Only meaningful for periods that had ended at the moment the history was known.
     """
     spell = _spells_of(history, spine)
-    ended_inside = spell["ended_at"].to_numpy() < period_end_at.to_numpy()
-    won = ended_inside & (spell["outcome"] == "won").to_numpy()
-    merged = ended_inside & (spell["outcome"] == "merged").to_numpy()
-    return pd.Series(np.where(merged, np.nan, won.astype("float64")), index=spine.index)
+    ended_inside = spell["ended_at"] < period_end_at.reset_index(drop=True)
+    won = ended_inside & (spell["outcome"] == "won")
+    merged = ended_inside & (spell["outcome"] == "merged")
+    return won.astype("float64").mask(merged).set_axis(spine.index)
 
 
 def won_within(history: DealHistory, spine: pd.DataFrame, days: float) -> pd.Series:
@@ -54,10 +54,7 @@ def won_within(history: DealHistory, spine: pd.DataFrame, days: float) -> pd.Ser
 
 def _spells_of(history: DealHistory, spine: pd.DataFrame) -> pd.DataFrame:
     """The open spell each snapshot lies in: ended_at and outcome, in the order of the spine."""
-    wanted = pd.DataFrame(
-        {"deal_id": spine["deal_id"].to_numpy(), "as_of": spine["as_of"].to_numpy(), "row": np.arange(len(spine))}
-    )
-    wanted["as_of"] = pd.to_datetime(wanted["as_of"], utc=True).astype("datetime64[us, UTC]")
+    wanted = spine[["deal_id", "as_of"]].reset_index(drop=True).assign(row=np.arange(len(spine)))
     spells = history.spells[["deal_id", "opened_at", "ended_at", "outcome"]].sort_values("opened_at", kind="stable")
     found = pd.merge_asof(
         wanted.sort_values("as_of", kind="stable"), spells, left_on="as_of", right_on="opened_at", by="deal_id"

@@ -36,7 +36,7 @@ def test_a_model_as_good_as_the_champion_passes():
 
 def test_a_worse_log_loss_than_the_champions_is_an_objection():
     [objection] = find_objections(0.5, 0.6, Contest(candidate=0.52, champion=0.51, snapshots=100))
-    assert "0.5200" in objection and "champion's 0.5100" in objection and "100 later snapshots" in objection
+    assert "0.5200" in objection and "champion's 0.5100" in objection and "100 snapshots" in objection
 
 
 def test_not_beating_the_base_rate_is_an_objection():

@@ -1,0 +1,295 @@
+"""Train: from the CRM's dated facts to a bundle that is judged, registered and, through the gate, promoted."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pandas as pd
+
+from crm.errors import DataUnusable, Detail, NoModel, UsageError
+from crm.history import DealHistory, build_history, snapshot_spine
+from crm.store import read_tables
+from crm.tables import CrmTables
+from features.build import build_features
+from features.catalogue import BY_NAME, feature_set_hash
+from models import bundle_store
+from models.amount import fit_amount
+from models.bundle import Bundle, read_bundle, write_bundle
+from models.creation import fit_creation
+from models.hazard import HazardModel
+from models.learners import HazardSettings
+from models.revenue import fit_revenue
+from models.uncertainty import fit_range
+from training import tracking
+from training.contest import contest_champion
+from training.evaluate import Evaluation, PastFit, Snapshots, evaluate, fit_at, fit_baselines_at, look_back
+from training.gate import Contest, Promote, Verdict, decide, find_objections
+from training.splits import snapshot_moments, walk_forward_folds
+
+Progress = Callable[[str, float], None]
+
+SEED = 7
+HORIZON_DAYS = 365
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What `dealcast train` says; `to_dict` is its JSON document."""
+
+    bundle: Bundle
+    run_id: str
+    verdict: Verdict
+    champion: str | None
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        card = self.bundle.manifest
+        return {
+            **{name: card[name] for name in ("model_version", "trained_as_of", "data_version", "snapshots")},
+            "run_id": self.run_id,
+            "deals": {state: card[f"deals_{state}"] for state in ("won", "lost", "open")},
+            "metrics": card["metrics"],
+            "baselines": card["baselines"],
+            "fallback": card["fallback"],
+            "limits": card["limits"],
+            "gate": self.verdict.to_dict(),
+            "champion": self.champion,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A bundle, not yet written, with the evidence behind it."""
+
+    bundle: Bundle
+    evaluation: Evaluation
+    fits: tuple[PastFit, ...]
+
+
+def train(
+    workspace: Path,
+    *,
+    now: pd.Timestamp,
+    as_of: pd.Timestamp | None = None,
+    promote: Promote = "auto",
+    seed: int = SEED,
+    by: str = "train",
+    progress: Progress = lambda step, share: None,
+) -> TrainReport:
+    """Fit, judge, write, log and register a model of the workspace's data, and let the gate decide on the champion.
+
+    Parameters
+    ----------
+    now : the wall clock, for the log alone: nothing that is fitted depends on it.
+    as_of : the training moment; None is the data's moment.
+    promote : auto (through the gate), never, or always.
+
+    Raises
+    ------
+    UsageError
+        If `as_of` is later than the data's moment.
+    DataUnusable
+        If no deal had closed by then.
+    """
+    started = perf_counter()
+    progress("reading", 0.0)
+    tables = read_tables(workspace)
+    known_at = tables.as_of if as_of is None else as_of
+    if known_at > tables.as_of:
+        rule = f"not later than the data's moment, {tables.as_of.isoformat()}"
+        detail = Detail("--as-of", known_at.isoformat(), rule, "Choose an earlier moment, or import newer data.")
+        raise UsageError("The data do not reach that far.", detail)
+    fitted = fit_bundle(tables, known_at, seed=seed, progress=progress)
+    progress("registering", 0.9)
+    bundle = write_bundle(workspace, fitted.bundle)
+    verdict = _judge(workspace, tables, replace(fitted, bundle=bundle), promote, is_past=known_at < tables.as_of)
+    logged = _log(workspace, replace(fitted, bundle=bundle), verdict, now, perf_counter() - started)
+    bundle_store.register(workspace, bundle.model_version, at=now, run_id=logged.run_id)
+    if verdict.moves_champion:
+        bundle_store.set_champion(
+            workspace, bundle.model_version, by=by, reason="; ".join(verdict.reasons), at=now
+        )
+    tracking.set_alias(workspace, tracking.CHAMPION if verdict.moves_champion else tracking.CHALLENGER, bundle.model_version)
+    progress("done", 1.0)
+    seconds = round(perf_counter() - started, 2)
+    return TrainReport(bundle, logged.run_id, verdict, bundle_store.read_champion(workspace), seconds)
+
+
+def fit_bundle(
+    tables: CrmTables,
+    known_at: pd.Timestamp,
+    *,
+    seed: int = SEED,
+    history: DealHistory | None = None,
+    progress: Progress = lambda step, share: None,
+) -> Fitted:
+    """Everything that is fitted and judged with what was known at a moment; pure: the same facts give the same bundle.
+
+    Raises
+    ------
+    DataUnusable
+        If no deal that a snapshot saw open had closed by then.
+    """
+    history = build_history(tables) if history is None else history
+    progress("features", 0.05)
+    snapshots = take_snapshots(tables, history, known_at)
+    outcomes = snapshots.outcomes(known_at)
+    seen = outcomes.assign(deal_id=snapshots.features["deal_id"]).groupby("outcome")["deal_id"].nunique()
+    if seen.empty:
+        rule = "at least one deal was open at a snapshot and had closed by the training moment"
+        next_step = "Train at a later moment, or import closed deals with created_at, closed_at and their stage."
+        raise DataUnusable("There is nothing to learn from yet.", Detail("deals", known_at.isoformat(), rule, next_step))
+    progress("past fits", 0.25)
+    folds = walk_forward_folds(tables.calendar, sorted(snapshots.features["as_of"].unique()), known_at)
+    fits = tuple(look_back(snapshots, folds, seed=seed))
+    evaluation = evaluate(fits, known_at)
+    progress("fitting", 0.7)
+    correction = evaluation.correction
+    hazards = fit_at(snapshots, known_at, seed=seed, weight_linear=correction.weight_linear)
+    baselines = fit_baselines_at(snapshots, known_at, seed=seed)
+    fallback = choose_fallback(evaluation)
+    card = {
+        "trained_as_of": _instant(known_at),
+        "trained_on": str(tables.calendar.local_day(known_at)),
+        "data_version": tables.data_version,
+        "feature_set_hash": feature_set_hash(),
+        "features": [
+            {"name": name, "unit": BY_NAME[name].unit, "higher_is": BY_NAME[name].higher_is}
+            for name in hazards.encoder.columns
+        ],
+        **_deal_counts(history, known_at),
+        "snapshots": len(snapshots),
+        "metrics": evaluation.metrics(),
+        "baselines": {name: evaluation.metrics_of(name) for name in evaluation.baseline_names},
+        "fallback": fallback,
+        "limits": _limits(hazards, seen, evaluation, fallback),
+        "bins": hazards.bins.tolist(),
+        "seed": seed,
+        "field_classes": {name: each.to_dict() for name, each in sorted(tables.field_classes.items())},
+    }
+    bundle = Bundle(
+        manifest=card,
+        hazards=hazards,
+        calibration=correction.calibration,
+        win_range=fit_range(hazards, snapshots.features, outcomes, tables.calendar, seed=seed),
+        amount=fit_amount(tables, history, known_at),
+        creation=fit_creation(tables, history, known_at),
+        revenue=fit_revenue(),
+        baselines=baselines,
+        judged=evaluation.judged.rename(columns={fallback or "model": "served"})[["deal_id", "as_of", "won", "served"]],
+    )
+    return Fitted(bundle, evaluation, fits)
+
+
+def take_snapshots(tables: CrmTables, history: DealHistory, known_at: pd.Timestamp) -> Snapshots:
+    """The training snapshots before a moment, with their features."""
+    spine = snapshot_spine(history, snapshot_moments(history, tables.calendar, known_at))
+    ends = tables.calendar.period_frame(spine["as_of"])["end_at"]
+    return Snapshots(build_features(tables, history, spine), ends, history, tables.calendar)
+
+
+def choose_fallback(evaluation: Evaluation) -> str | None:
+    """The baseline with the lowest log loss, if the model's is not lower; None if it is, or if nothing was judged."""
+    if evaluation.judged.empty:
+        return None
+    losses = {name: evaluation.metrics_of(name)["log_loss"] or 0.0 for name in evaluation.baseline_names}
+    best = min(losses, key=lambda name: losses[name])
+    return None if (evaluation.metrics_of("model")["log_loss"] or 0.0) < losses[best] else best
+
+
+def _judge(workspace: Path, tables: CrmTables, fitted: Fitted, promote: Promote, *, is_past: bool) -> Verdict:
+    """The gate's verdict on a written candidate."""
+    card = fitted.bundle.manifest
+    champion = bundle_store.read_champion(workspace)
+    served = card["fallback"] or "model"
+    contest = None
+    if champion is not None and len(fitted.evaluation.judged):
+        contest = _contest(workspace, champion, tables, fitted, served)
+    numbers = {name: fitted.evaluation.metrics_of(name)["log_loss"] for name in fitted.evaluation.baseline_names}
+    log_loss = card["metrics"]["log_loss"] if served == "model" else numbers[served]
+    objections = find_objections(log_loss, numbers.get("base_rate"), contest)
+    return decide(objections, promote=promote, has_champion=champion is not None, is_past=is_past)
+
+
+def _contest(workspace: Path, champion: str, tables: CrmTables, fitted: Fitted, served: str) -> Contest | None:
+    try:
+        reigning = read_bundle(bundle_store.bundles_folder(workspace) / champion)
+    except (DataUnusable, NoModel):
+        # A champion that cannot be read cannot defend its place.
+        return None
+    return contest_champion(reigning, tables, fitted.evaluation, fitted.fits, served)
+
+
+def _log(workspace: Path, fitted: Fitted, verdict: Verdict, now: pd.Timestamp, seconds: float) -> tracking.LoggedRun:
+    # Matplotlib takes half a second to import: only where something is drawn.
+    from training.plots import importance_plot, reliability_plot
+
+    bundle, card = fitted.bundle, fitted.bundle.manifest
+    differences = fitted.evaluation.differences(seed=card["seed"])
+    metrics = {f"model/{name}": value for name, value in card["metrics"].items() if isinstance(value, float)}
+    for name, numbers in card["baselines"].items():
+        metrics |= {f"{name}/{metric}": value for metric, value in numbers.items() if value is not None}
+    metrics |= {f"model_minus_{name}/log_loss": each.value for name, each in differences.items()}
+    report = {
+        "gate": verdict.to_dict(),
+        "log_loss_differences": {name: each.to_dict() for name, each in differences.items()},
+        "calibration": bundle.calibration.to_dict(),
+        "weight_linear": bundle.hazards.weight_linear,
+        "past_fits": [_instant(fit.fitted_at) for fit in fitted.fits],
+    }
+    names = ("data_version", "trained_as_of", "feature_set_hash", "seed", "snapshots", "bins", "fallback")
+    return tracking.log_training(
+        workspace,
+        bundle_store.bundles_folder(workspace) / bundle.model_version,
+        params={**{name: card[name] for name in names}, "weight_linear": bundle.hazards.weight_linear},
+        metrics={**metrics, "seconds": seconds},
+        artifacts={
+            "report.json": json.dumps(report, indent=1),
+            "reliability.png": reliability_plot(fitted.evaluation.judged),
+            "importance.png": importance_plot(bundle.hazards),
+        },
+        at=now,
+    )
+
+
+def _deal_counts(history: DealHistory, moment: pd.Timestamp) -> dict[str, int]:
+    """How deals stood at a moment: won, lost (deleted while open included) and open."""
+    endings, spells = history.endings, history.spells
+    ended = endings.loc[(endings["at"] <= moment) & ~(endings["until"] <= moment), "outcome"]
+    still_open = (spells["opened_at"] <= moment) & ~(spells["ended_at"] <= moment)
+    return {
+        "deals_won": int((ended == "won").sum()),
+        "deals_lost": int(ended.isin(["lost", "deleted"]).sum()),
+        "deals_open": int(spells.loc[still_open, "deal_id"].nunique()),
+    }
+
+
+def _limits(hazards: HazardModel, seen: Mapping[str, int], evaluation: Evaluation, fallback: str | None) -> list[str]:
+    """What a user must know before trusting the model, in words."""
+    limits = []
+    if hazards.reach_days < HORIZON_DAYS:
+        limits.append(
+            f"The history covers {hazards.reach_days:.0f} days ahead: from day {hazards.reach_days:.0f} on, "
+            "win_probability continues the last bin's pooled intensities."
+        )
+    fewest = HazardSettings().fewest_deals
+    for outcome in ("won", "lost"):
+        missing = fewest - int(seen.get(outcome, 0))
+        if missing > 0:
+            limits.append(
+                f"Only {fewest - missing} {outcome} deals were seen open: {missing} more are needed before deals are told "
+                "apart by more than pooled rates and a linear model."
+            )
+    if evaluation.judged.empty:
+        limits.append("Not judged: no second period with open deals had ended at the training moment.")
+    if fallback is not None:
+        limits.append(f"The baseline {fallback} was not beaten: it serves in the model's place, without reasons.")
+    return limits
+
+
+def _instant(moment: pd.Timestamp) -> str:
+    return moment.isoformat().replace("+00:00", "Z")

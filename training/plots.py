@@ -1,0 +1,56 @@
+"""Two pictures of a training run, as PNG bytes: whether probabilities came true, and what they rest on."""
+
+from io import BytesIO
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from models.bins import BIN_INPUTS, CAUSES
+from models.hazard import HazardModel
+from training.metrics import reliability
+
+SHOWN = 25
+
+
+def reliability_plot(judged: pd.DataFrame) -> bytes:
+    """Share won against the mean probability of ten bins, of the model and the base rate; areas show how many rows."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+    bins = reliability(judged["model"].to_numpy(), judged["won"].to_numpy())
+    most = max((each.rows for each in bins), default=1)
+    axes.plot([each.mean_probability for each in bins], [each.share_won for each in bins], linewidth=1)
+    axes.scatter(
+        [each.mean_probability for each in bins],
+        [each.share_won for each in bins],
+        s=[10 + 150 * each.rows / most for each in bins],
+    )
+    axes.set(xlabel="probability given to win in the period", ylabel="share won", xlim=(0, 1), ylim=(0, 1))
+    axes.set_title(f"{len(judged):,} snapshots, past fits on what came after")
+    return _png(figure)
+
+
+def importance_plot(hazards: HazardModel) -> bytes:
+    """How much each input of the trees reduced their loss, as a share of all, by cause."""
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    for axes, cause in zip(figure.subplots(1, len(CAUSES)), CAUSES, strict=True):
+        gains = gain_shares(hazards, cause).head(SHOWN).iloc[::-1]
+        axes.barh(gains.index, gains.to_numpy())
+        axes.set_title(f"{cause}: share of the gain")
+    return _png(figure)
+
+
+def gain_shares(hazards: HazardModel, cause: str) -> pd.Series:
+    """Each input's share of the trees' gain, largest first; all zero without trees."""
+    names = [*hazards.encoder.columns, *BIN_INPUTS]
+    trees = hazards.intensities[cause].trees
+    if trees is None:
+        return pd.Series(0.0, index=names)
+    gains = pd.Series(trees.feature_importance("gain"), index=names)
+    return (gains / max(gains.sum(), 1e-12)).sort_values(ascending=False, kind="stable")
+
+
+def _png(figure: Figure) -> bytes:
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()
