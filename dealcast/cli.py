@@ -3,7 +3,6 @@
 import difflib
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -202,21 +201,37 @@ def features_list(context: typer.Context) -> None:
     from features.catalogue import CATALOGUE
 
     session: Session = context.obj
-    session.hand_over({"features": [asdict(feature) for feature in CATALOGUE]}, display.show_features)
+    session.hand_over({"features": [feature_document(feature) for feature in CATALOGUE]}, display.show_features)
 
 
 @features_app.command(name="show")
 def features_show(context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     """One feature: what it means, and what it means if it is unknown."""
-    from features.catalogue import CATALOGUE
+    from features.catalogue import BY_NAME
 
-    named = {feature.name: feature for feature in CATALOGUE}
-    if name not in named:
-        near = difflib.get_close_matches(name, named, 3)
+    if name not in BY_NAME:
+        near = difflib.get_close_matches(name, BY_NAME, 3)
         step = f"Did you mean {' or '.join(near)}?" if near else "See `dealcast features list`."
         raise NotFound(f"There is no feature {name}.", Detail("NAME", name, "a feature of the catalogue", step))
     session: Session = context.obj
-    session.hand_over(asdict(named[name]), display.show_pairs)
+    session.hand_over(feature_document(BY_NAME[name]), display.show_pairs)
+
+
+def feature_document(feature: Any) -> dict[str, Any]:
+    """A feature as declared, without its SQL."""
+    names = (
+        "name",
+        "family",
+        "description",
+        "unit",
+        "kind",
+        "higher_is",
+        "controlled_by",
+        "audience",
+        "reason",
+        "missing",
+    )
+    return {name: getattr(feature, name) for name in names}
 
 
 @keys_app.command(name="create")
@@ -256,8 +271,12 @@ def keys_revoke(context: typer.Context, key: Annotated[str, typer.Argument(metav
 @app.command()
 def serve(
     context: typer.Context,
-    host: Annotated[str | None, typer.Option("--host", help="By default 127.0.0.1, or settings.toml's.")] = None,
-    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="By default 3000.")] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="HOST", help="By default 127.0.0.1, or settings.toml's.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", metavar="PORT", min=1, max=65535, help="By default 3000.")
+    ] = None,
 ) -> None:
     """Serve scores and forecasts over HTTP."""
     from serving.service import run_service
@@ -280,11 +299,12 @@ def doctor(context: typer.Context) -> None:
     raise typer.Exit(diagnosis.exit_code)
 
 
+GROUPS = {"": app, "models": models_app, "features": features_app}
 RESERVED = {
-    app: ("review", "backtest", "explain", "connect", "map", "sync", "push")
+    "": ("review", "backtest", "explain", "connect", "map", "sync", "push")
     + ("kpis", "digest", "run", "backup", "restore"),
-    models_app: ("compare",),
-    features_app: ("build", "drift"),
+    "models": ("compare",),
+    "features": ("build", "drift"),
 }
 """Commands whose names are taken and whose work is not built yet."""
 
@@ -305,7 +325,7 @@ def reserve(group: typer.Typer, name: str) -> None:
 
 for group, names in RESERVED.items():
     for name in names:
-        reserve(group, name)
+        reserve(GROUPS[group], name)
 
 
 def answer(arguments: Sequence[str]) -> int:

@@ -4,8 +4,9 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
@@ -65,7 +66,19 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _as_csv(column: pd.Series) -> pd.Series:
-    return column.map(_as_text).astype("str") if column.dtype == object or column.dtype.kind == "M" else column
+    if column.dtype.kind == "M":
+        return _days_or_instants(column)
+    return column.map(_as_text).astype("str") if column.dtype == object else column
+
+
+def _days_or_instants(column: pd.Series) -> pd.Series:
+    """As `to_plain` writes them, a whole column at once."""
+    is_day = column.dt.tz is None
+    stamps = column.dt.tz_localize(None).to_numpy() if is_day else column.dt.tz_convert(None).to_numpy()
+    whole_seconds = (column.dropna().dt.microsecond == 0).all()
+    unit: Literal["D", "s", "us"] = "D" if is_day else "s" if whole_seconds else "us"
+    written = pd.Series(np.datetime_as_string(stamps, unit=unit), index=column.index, dtype="str")
+    return (written if is_day else written + "Z").mask(column.isna())
 
 
 def _as_arrow(frame: pd.DataFrame) -> pa.Table:
