@@ -74,6 +74,22 @@ class Curves:
         rate, reach = hazard[row, column], survivors[row, column] * won[row, column]
         return self.edges[row, column] - np.log1p(-np.minimum(missing * rate / reach, 1 - 1e-12)) / rate
 
+    def win_gradient(self, days: float) -> tuple[np.ndarray, np.ndarray]:
+        """How the chance to win within `days` moves with each log-intensity of winning and of losing, both (n, m).
+
+        A higher intensity wins (or loses) more of those who reach the bin and leaves fewer for the bins after it.
+        """
+        won, lost = _intensities(self.won), _intensities(self.lost)
+        at_risk = self._days_at_risk(days)
+        hazard = won + lost
+        survivors = _survivors(hazard * at_risk)[:, :-1]
+        closing = -np.expm1(-hazard * at_risk) / hazard
+        staying = np.exp(-hazard * at_risk) * at_risk
+        gained = survivors * won * closing
+        later = np.cumsum(gained[:, ::-1], axis=1)[:, ::-1] - gained
+        common = survivors * won / hazard * (staying - closing) - at_risk * later
+        return won * (survivors * closing + common), lost * common
+
     def _days_at_risk(self, days: np.ndarray | float) -> np.ndarray:
         width = np.diff(self.edges, axis=1)
         width[:, -1] = np.inf

@@ -1,0 +1,227 @@
+"""Why a win probability is what it is: effects of features in points, against the average open deal.
+
+Learners add up on log-intensities, a probability does not. So each feature's share of the log-intensities (TreeSHAP of
+the trees, coefficient times distance of the linear partner) is carried along the straight path from the reference to the
+deal and counted at the slope the probability has on the way (Aumann and Shapley, Values of Non-Atomic Games, 1974). The
+effects sum to the difference exactly.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from crm.calendar import Calendar
+from models.bins import BIN_INPUTS, CAUSES, LONGEST_HORIZON, bin_rows, build_grid, days_to_close_date
+from models.calibration import CauseCalibration, HazardCalibration
+from models.curves import Curves
+from models.hazard import HazardModel, stage_of
+
+AT_MOST = 5
+# What the bin's place in time does is told as the close date's doing.
+_CLOCK_GROUP = "days_to_close_date"
+_STEPS = 16
+_REFERENCE_SNAPSHOTS = 300
+_SNAPSHOTS_AT_ONCE = 500
+_POINTS = 100.0
+_SMALLEST_EFFECT = 0.05
+
+
+class TellableFeature(Protocol):
+    """What a reason reads of a catalogue entry."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def audience(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def missing(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class ReferenceDeal:
+    """The average open deal of training: by cause and uncut bin, the mean of every part a log-intensity is made of.
+
+    Attributes
+    ----------
+    parts : by cause, (bins, groups + 1), the constant last; the order of groups is `group_names`.
+    """
+
+    parts: Mapping[str, np.ndarray]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {cause: parts.tolist() for cause, parts in self.parts.items()}
+
+    @staticmethod
+    def from_dict(stored: Mapping[str, Any]) -> "ReferenceDeal":
+        return ReferenceDeal({cause: np.array(stored[cause], dtype=float) for cause in CAUSES})
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Effects of feature groups on the win probabilities of n deals.
+
+    Attributes
+    ----------
+    groups : name of the feature each column of `effects` belongs to.
+    effects : (n, groups) points of win_probability (0-100); a row sums to the difference of the two below, in points.
+    win_probability, reference_probability : (n,) of the deal and of the average open deal at its moment, 0..1.
+    """
+
+    groups: tuple[str, ...]
+    effects: np.ndarray
+    win_probability: np.ndarray
+    reference_probability: np.ndarray
+
+
+def group_names(model: HazardModel) -> tuple[str, ...]:
+    """The groups effects are told by: the model's features, the stage and the clock."""
+    return tuple(dict.fromkeys([*model.encoder.columns, "stage", _CLOCK_GROUP]))
+
+
+def fit_reference(model: HazardModel, features: pd.DataFrame, calendar: Calendar, *, seed: int) -> ReferenceDeal:
+    """Average the parts over a few hundred of the training snapshots (deal_id, as_of, features)."""
+    sample = features.iloc[np.random.default_rng(seed).permutation(len(features))[:_REFERENCE_SNAPSHOTS]]
+    base = build_grid(sample["as_of"], calendar, model.bins)
+    bins = base.base[base.group].ravel()
+    open_ended = np.diff(base.rows(), axis=1).ravel() > 0
+    means = {}
+    for cause, parts in _parts(model, sample, calendar).items():
+        kept = parts.reshape(-1, parts.shape[2])[open_ended]
+        counts = np.bincount(bins[open_ended], minlength=len(model.bins) - 1)[:, None]
+        sums = np.zeros((len(counts), parts.shape[2]))
+        np.add.at(sums, bins[open_ended], kept)
+        means[cause] = sums / np.maximum(counts, 1)
+    return ReferenceDeal(means)
+
+
+def explain_deals(
+    model: HazardModel,
+    calibration: HazardCalibration,
+    reference: ReferenceDeal,
+    features: pd.DataFrame,
+    calendar: Calendar,
+) -> Explanation:
+    """The effects of features on the calibrated win probability of snapshots (as_of, features)."""
+    pieces = [
+        _explain(model, calibration, reference, features.iloc[start : start + _SNAPSHOTS_AT_ONCE], calendar)
+        for start in range(0, max(len(features), 1), _SNAPSHOTS_AT_ONCE)
+    ]
+    return Explanation(
+        group_names(model),
+        np.concatenate([piece.effects for piece in pieces]),
+        np.concatenate([piece.win_probability for piece in pieces]),
+        np.concatenate([piece.reference_probability for piece in pieces]),
+    )
+
+
+def tell_reasons(
+    explanation: Explanation,
+    features: pd.DataFrame,
+    catalogue: Mapping[str, TellableFeature],
+    *,
+    audiences: Sequence[str] = ("everyone", "chain"),
+) -> list[list[dict[str, Any]]]:
+    """At most five reasons per deal, strongest first: feature, text, effect in points.
+
+    Features that no audience may read, or that the catalogue does not know, are passed over; so are effects that would
+    show as 0.0 points.
+    """
+    told = [
+        column
+        for column, name in enumerate(explanation.groups)
+        if name in catalogue and name in features and catalogue[name].audience in audiences
+    ]
+    return [list(_reasons_of(row, told, explanation, features, catalogue)) for row in range(len(features))]
+
+
+def _reasons_of(
+    row: int,
+    told: list[int],
+    explanation: Explanation,
+    features: pd.DataFrame,
+    catalogue: Mapping[str, TellableFeature],
+) -> Iterator[dict[str, Any]]:
+    effects = explanation.effects[row]
+    for column in sorted(told, key=lambda each: -abs(effects[each]))[:AT_MOST]:
+        if abs(effects[column]) >= _SMALLEST_EFFECT:
+            name = explanation.groups[column]
+            text = _sentence(name, catalogue[name], features[name].iloc[row])
+            yield {"feature": name, "text": text, "effect": float(effects[column])}
+
+
+def _sentence(name: str, declared: TellableFeature, value: Any) -> str:
+    if pd.isna(value):
+        return f"{name.replace('_', ' ')} unknown: {declared.missing}"
+    if declared.unit.startswith("log of"):
+        value = f"{np.exp(value):,.0f}"
+    return declared.reason.format(value=value)
+
+
+def _explain(
+    model: HazardModel,
+    calibration: HazardCalibration,
+    reference: ReferenceDeal,
+    features: pd.DataFrame,
+    calendar: Calendar,
+) -> Explanation:
+    grid = build_grid(features["as_of"], calendar, model.bins)
+    edges, base = grid.rows(), grid.base[grid.group]
+    away, there, here = {}, {}, {}
+    for cause, parts in _parts(model, features, calendar).items():
+        correct: CauseCalibration = getattr(calibration, cause)
+        usual = reference.parts[cause][base]
+        away[cause] = correct.slope * (parts - usual)
+        there[cause], here[cause] = correct.apply(usual.sum(axis=2)), correct.apply(parts.sum(axis=2))
+    start = Curves(edges, there["won"], there["lost"])
+    end = Curves(edges, here["won"], here["lost"])
+    slopes = path_slopes(start, end)
+    # The constants, last, are the same for every deal. What 16 steps leave over is spread in proportion.
+    won, lost = (np.einsum("nm,nmg->ng", slopes[cause], away[cause])[:, :-1] for cause in CAUSES)
+    effects = won + lost
+    before, after = (each.probability_by(LONGEST_HORIZON).won for each in (start, end))
+    remainder = after - before - effects.sum(axis=1)
+    weight = np.abs(effects) + 1e-12
+    effects = effects + remainder[:, None] * weight / weight.sum(axis=1, keepdims=True)
+    return Explanation(group_names(model), _POINTS * effects, after, before)
+
+
+def path_slopes(start: Curves, end: Curves) -> dict[str, np.ndarray]:
+    """By cause, (n, m) mean slope of the win probability in each log-intensity on the straight path between curves."""
+    nodes, weights = np.polynomial.legendre.leggauss(_STEPS)
+    slopes = {cause: np.zeros_like(start.won) for cause in CAUSES}
+    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        won, lost = (getattr(start, c) + node * (getattr(end, c) - getattr(start, c)) for c in CAUSES)
+        for cause, slope in zip(CAUSES, Curves(start.edges, won, lost).win_gradient(LONGEST_HORIZON), strict=True):
+            slopes[cause] += weight * slope
+    return slopes
+
+
+def _parts(model: HazardModel, features: pd.DataFrame, calendar: Calendar) -> dict[str, np.ndarray]:
+    """By cause, (n, m, groups + 1): the parts that sum to the raw log-intensity of each snapshot and bin, constant last."""
+    grid = build_grid(features["as_of"], calendar, model.bins)
+    base = grid.base[grid.group]
+    rows = bin_rows(model.encoder.transform(features), days_to_close_date(features), grid)
+    names = group_names(model)
+    inputs = [*model.encoder.columns, *([_CLOCK_GROUP] * len(BIN_INPUTS))]
+    place = np.array([names.index(name) for name in inputs])
+    membership = np.eye(len(names))[place]
+    regressors = model.design.regressors(rows)
+    regressor_membership = membership[model.design.owners]
+    pooled = model.pooled.log_intensities(stage_of(features), base)
+    parts = {}
+    for cause, intensity in model.intensities.items():
+        by_input = intensity.tree_contributions(rows)
+        trees = np.column_stack([by_input[:, :-1] @ membership, by_input[:, -1]])
+        by_regressor = regressors * intensity.coefficients
+        linear = np.column_stack([by_regressor[:, 1:] @ regressor_membership, by_regressor[:, 0]])
+        blended = (1 - model.weight_linear) * trees + model.weight_linear * linear
+        blended[:, names.index("stage")] += pooled[cause].ravel()
+        parts[cause] = blended.reshape(*base.shape, -1)
+    return parts
