@@ -143,7 +143,7 @@ def _dated_removals(deals: pd.DataFrame, held: CrmTables | None, settings: Setti
         shown_at = pd.Series(settings.as_of, index=deals.index, dtype=INSTANT)
         if held is not None:
             known = held.tables["deals"].dropna(subset="merged_into").set_index("deal_id")["deleted_at"]
-            shown_at = deals["deal_id"].map(known).astype(INSTANT).fillna(shown_at)
+            shown_at = known.reindex(deals["deal_id"]).set_axis(deals.index).fillna(shown_at)
         deleted_at = deleted_at.mask(undated, shown_at)
     return deals.assign(deleted_at=deleted_at)
 

@@ -174,7 +174,8 @@ def import_lock(workspace: Path) -> Iterator[None]:
 
 def _write_table(workspace: Path, name: str, frame: pd.DataFrame) -> int:
     path = workspace / "data" / name
-    arrow = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    # In one chunk: of several, Delta keeps no order.
+    arrow = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None).combine_chunks()
     for place, field in enumerate(arrow.schema):
         if field.type == pa.timestamp("us"):
             # A local day, not an instant: Delta would take a naive timestamp for something else.
@@ -188,7 +189,16 @@ def _read_table(workspace: Path, name: str, version: int) -> pd.DataFrame:
     dates = [field.name for field in arrow.schema if pa.types.is_date(field.type)]
     frame = arrow.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get, date_as_object=False)
     texts = [name for name in frame if frame[name].dtype == object]
-    return frame.astype(dict.fromkeys(dates, DATE) | dict.fromkeys(texts, "str"))
+    return _in_file_order(frame.astype(dict.fromkeys(dates, DATE) | dict.fromkeys(texts, "str")))
+
+
+def _in_file_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """A log with each deal's rows in the order of the file they came from: Delta promises none over several files."""
+    if "_sequence" not in frame:
+        return frame
+    owner = frame.iloc[:, 0]
+    goes_back = (frame["_sequence"].diff() < 0) & (owner == owner.shift())
+    return frame.sort_values([owner.name, "_sequence"], ignore_index=True) if goes_back.any() else frame
 
 
 def _replace_file(path: Path, text: str) -> None:

@@ -1,0 +1,175 @@
+"""Data versions on disk: whole or not at all, one writer at a time, every version readable again."""
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crm.calendar import Calendar
+from crm.contract import DTYPES, empty_frame
+from crm.errors import DataUnusable
+from crm.ingest import import_folder
+from crm.store import current_version, import_lock, read_manifest, read_tables, write_version
+from crm.tables import CrmTables, FieldClass
+
+NOW = pd.Timestamp("2026-03-01T09:00:00Z")
+PROJECT = Path(__file__).resolve().parents[2]
+
+# Imports a folder and is killed, as by a power cut, just before the step it is told.
+KILLED_IMPORT = """
+import os, signal, sys
+from pathlib import Path
+import pandas as pd
+import crm.store
+from crm.ingest import import_folder
+
+workspace, source, step = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+
+def die_before(name, suffix):
+    real = getattr(crm.store, name)
+    def step_taken(*given):
+        if any(str(value).endswith(suffix) for value in given):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*given)
+    setattr(crm.store, name, step_taken)
+
+die_before(*{"table": ("_write_table", "stages"), "manifest": ("_replace_file", ".json"),
+             "current": ("_replace_file", "CURRENT")}[step])
+import_folder(workspace, source, full=False, now=pd.Timestamp("2026-03-02T09:00:00Z"))
+"""
+
+WAITING_IMPORT = """
+import sys
+from pathlib import Path
+from crm.store import import_lock
+print("asks", flush=True)
+with import_lock(Path(sys.argv[1])):
+    print("enters", flush=True)
+"""
+
+
+def tables(**deals: list) -> CrmTables:
+    frame = empty_frame("deals").reindex(range(len(next(iter(deals.values())))))
+    frame = frame.assign(**{name: pd.Series(values, dtype=frame[name].dtype) for name, values in deals.items()})
+    stages = empty_frame("stages")
+    moment = pd.Timestamp("2026-03-01T00:00:00Z")
+    classes = {"amount": FieldClass("tracked", moment, 0.5), "stage": FieldClass("untracked", None, 0.0)}
+    return CrmTables({"deals": frame, "stages": stages}, Calendar("EUR"), moment, "", classes, moment)
+
+
+def write(workspace: Path, whole: CrmTables, changed: set[str]) -> str:
+    return write_version(workspace, whole, changed=changed, stages_derived=False, currency_given=True)
+
+
+def export_folder(folder: Path, amount: int) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "deals.csv").write_text(f"deal_id,created_at,stage,amount\nA,2026-01-01,Open,{amount}\n")
+    (folder / "stages.csv").write_text(f"stage,sort_order,is_closed,is_won\nOpen,{amount},false,false\n")
+    return folder
+
+
+def test_a_version_is_read_back_as_it_was_written(tmp_path: Path):
+    whole = tables(
+        deal_id=["00600000012", "B"],
+        created_at=[pd.Timestamp("2026-01-01T01:02:03.000004Z"), pd.NaT],
+        amount=[0.1, float("nan")],
+        close_date=[pd.NaT, pd.Timestamp("2026-02-03")],
+        is_closed=[True, pd.NA],
+        name=['Größe, "x"\nand more', None],
+    )
+    whole = replace(whole, calendar=Calendar("EUR", time_zone="Asia/Tokyo", stable_fields=("amount",)))
+    version = write(tmp_path, whole, set())
+    assert version == current_version(tmp_path) == "000001"
+    read = read_tables(tmp_path)
+    pd.testing.assert_frame_equal(read.tables["deals"], whole.tables["deals"])
+    assert [str(dtype) for dtype in read.tables["stages"].dtypes] == [
+        DTYPES[kind] for kind in ("text", "number", "boolean", "boolean", "share", "text")
+    ]
+    assert replace(read, tables={}, data_version="") == replace(whole, tables={})
+
+
+def test_columns_may_have_any_name(tmp_path: Path):
+    whole = tables(deal_id=["A"])
+    odd = whole.tables["deals"].assign(**{"Next step (old), =;": pd.Series(["call"], dtype="str")})
+    write(tmp_path, whole.with_tables(deals=odd), set())
+    pd.testing.assert_frame_equal(read_tables(tmp_path).tables["deals"], odd)
+
+
+def test_earlier_versions_can_still_be_read(tmp_path: Path):
+    first = write(tmp_path, tables(deal_id=["A"], amount=[1.0]), {"deals"})
+    second = write(tmp_path, tables(deal_id=["A", "B"], amount=[2.0, 3.0]), {"deals"})
+    assert (first, second) == ("000001", "000002")
+    assert read_tables(tmp_path, first).tables["deals"]["amount"].tolist() == [1.0]
+    assert read_tables(tmp_path).tables["deals"]["amount"].tolist() == [2.0, 3.0]
+
+
+def test_a_table_that_did_not_change_is_not_written_again(tmp_path: Path):
+    write(tmp_path, tables(deal_id=["A"], amount=[1.0]), {"deals", "stages"})
+    write(tmp_path, tables(deal_id=["A"], amount=[2.0]), {"deals"})
+    assert read_manifest(tmp_path).tables == {"deals": 1, "stages": 0}
+
+
+def test_an_empty_workspace_says_what_to_do(tmp_path: Path):
+    assert current_version(tmp_path) is None
+    with pytest.raises(DataUnusable) as refused:
+        read_tables(tmp_path)
+    assert "dealcast import" in refused.value.details[0].next_step
+
+
+def test_a_version_that_never_was_is_named(tmp_path: Path):
+    write(tmp_path, tables(deal_id=["A"]), set())
+    with pytest.raises(DataUnusable, match="000009"):
+        read_tables(tmp_path, "000009")
+
+
+@pytest.mark.parametrize("step", ["table", "manifest", "current"])
+def test_an_import_killed_half_way_leaves_the_version_before_standing(tmp_path: Path, step: str):
+    workspace = tmp_path / "workspace"
+    import_folder(workspace, export_folder(tmp_path / "old", 1), full=False, now=NOW)
+    newer = export_folder(tmp_path / "new", 2)
+    killed = subprocess.run([sys.executable, "-c", KILLED_IMPORT, workspace, newer, step], cwd=PROJECT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert current_version(workspace) == "000001"
+    assert read_tables(workspace).tables["deals"]["amount"].tolist() == [1.0]
+    assert read_tables(workspace).tables["stages"]["sort_order"].tolist() == [1.0]
+
+    report = import_folder(workspace, newer, full=False, now=NOW + pd.Timedelta(days=2))
+    assert (report.changed, report.data_version) == (True, "000002")
+    assert read_tables(workspace).tables["deals"]["amount"].tolist() == [2.0]
+    assert read_tables(workspace).tables["stages"]["sort_order"].tolist() == [2.0]
+
+
+def test_one_import_waits_for_another(tmp_path: Path):
+    with import_lock(tmp_path):
+        asking = [sys.executable, "-c", WAITING_IMPORT, tmp_path]
+        other = subprocess.Popen(asking, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+        assert other.stdout is not None and other.stdout.readline() == "asks\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(timeout=0.3)
+    assert other.communicate(timeout=30)[0] == "enters\n"
+
+
+def test_the_manifest_is_plain_json(tmp_path: Path):
+    version = write(tmp_path, tables(deal_id=["A"]), set())
+    manifest = json.loads((tmp_path / "data" / "versions" / f"{version}.json").read_text())
+    assert manifest["tables"] == {"deals": 0, "stages": 0}
+    assert manifest["as_of"] == "2026-03-01T00:00:00+00:00"
+    assert manifest["field_classes"]["amount"]["class"] == "tracked"
+
+
+def test_a_log_is_read_in_the_order_of_its_file(tmp_path: Path):
+    log = empty_frame("deal_history").reindex(range(40)).assign(deal_id="A", _sequence=np.arange(40.0))
+    log["deal_id"] = log["deal_id"].astype("str")
+    # Frames put together from parts are stored in parts, which Delta may put down in any order.
+    parts = pd.concat([log.iloc[start : start + 4] for start in range(0, 40, 4)], ignore_index=True)
+    write(tmp_path, tables(deal_id=["A"]).with_tables(deal_history=parts), set())
+    assert read_tables(tmp_path).tables["deal_history"]["_sequence"].tolist() == list(range(40))
+    shuffled = log.sample(frac=1.0, random_state=1)
+    write(tmp_path, tables(deal_id=["A"]).with_tables(deal_history=shuffled), {"deal_history"})
+    assert read_tables(tmp_path).tables["deal_history"]["_sequence"].tolist() == list(range(40))
