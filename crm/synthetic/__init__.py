@@ -1,13 +1,16 @@
 """A synthetic company with a known truth: its deals, its people, and the CRM they keep.
 
-`simulate` lives it day by day from a seed, `export` writes what the CRM would deliver at a moment, `true_outcomes` runs the state
-of a day forward many times, so that the probability of every outcome and the distribution of bookings are known.
+`simulate` lives it day by day from a seed, `export` writes what the CRM would deliver at a moment, `true_outcomes`
+runs the state of a day forward many times, so that the probability of every outcome and the distribution of bookings
+are known.
 
-Hidden from every export: a deal's fit and momentum, the buyer's own decision day, whether the buyer has already said no (zombies),
-the shocks that company, region and team share, the reps' skill, hygiene and bias. Visible: what these leave behind in stages,
-pushes, amounts, categories, activities, contacts, competitors and calls. See `deals` for the law and `recording` for the traces.
+Hidden from every export: a deal's fit and momentum, the buyer's own decision day, whether the buyer has already said
+no (zombies), the shocks that company, region and team share, the reps' skill, hygiene and bias. Visible: what these
+leave behind in stages, pushes, amounts, categories, activities, contacts, competitors and calls. See `deals` for the
+law and `recording` for the traces.
 
-Units: days are local days, intensities are per business day, amounts in the deal's currency, bookings in base currency.
+Units: days are local days, intensities are per business day, amounts in the deal's currency, bookings in base
+currency.
 """
 
 from crm.synthetic.company import CompanyConfig

@@ -1,7 +1,7 @@
 """The company that is simulated: its switches, its people, its fiscal quarters and its exchange rates.
 
-Everything here follows from the configuration alone (who is hired when, who moves, what a currency is worth), so it is the same
-in every fork. Days are whole numbers since 1970-01-01; instants are microseconds since then, UTC.
+Everything here follows from the configuration alone (who is hired when, who moves, what a currency is worth), so it
+is the same in every fork. Days are whole numbers since 1970-01-01; instants are microseconds since then, UTC.
 """
 
 from dataclasses import dataclass, field
@@ -33,30 +33,30 @@ EXECUTIVE, DIRECTOR, MANAGER, REP = "executive", "director", "manager", "rep"
 class CompanyConfig:
     """A company and how its CRM is kept.
 
-    The switches of recording (`log_closings`, `initial_rows`, `tracked_from`, `migration_on`, `late_logging`) change only what
-    an export shows, never what happens: the same deals live the same lives.
+    The switches of recording (`log_closings`, `initial_rows`, `tracked_from`, `migration_on`, `late_logging`) change
+    only what an export shows, never what happens: the same deals live the same lives.
 
     Attributes
     ----------
     seed : everything random follows from it.
     start, days : first simulated local day; length of the default simulation in days (`end` = start + days, exclusive).
-    n_reps, n_teams, n_regions : sales reps, teams (one manager each), regions (one director each); one executive above.
+    n_reps, n_teams, n_regions : sales reps, teams (a manager each), regions (a director each); one executive above.
     deals_per_week : deals created in an average week, renewals not counted.
     time_zone, fiscal_year_start_month : of the company; the day and the fiscal quarter begin by them.
-    log_closings : "all" = closing writes history rows for all it changes; "stage_only" = only the stage row is written, and
-        close_date (closing day), forecast_category, amount (invoiced) and competitor are silently overwritten;
-        "silent" = not even the stage row, only closed_at tells.
+    log_closings : closing sets the stage, and overwrites close_date (closing day), forecast_category and a won amount
+        (invoiced). "all" = each with a history row; "stage_only" = only the stage has one; "silent" = not even the
+        stage, only closed_at tells.
     initial_rows : whether history holds a field's first value.
     tracked_from : history rows before this day do not exist.
-    migration_on : on this day the CRM was filled from an older one: deals created before it show this day as created_at, and
-        their history begins there.
+    migration_on : in the night that begins this day the CRM was filled from an older one: deals created before show it
+        as created_at, the history of those then open begins there, and those closed before have none.
     regime_shift_on : from this day buyers decide more slowly and say no more often.
     currencies : first = base currency; further ones are used by the regions after the first.
     team_moves : some reps change team, half of their open deals are handed to a former colleague.
     renewals : every won deal comes up for renewal after a year, in a pipeline of its own.
     reopened_wins : about 4 % of wins are cancelled within 60 days and worked on again.
     late_logging : a tenth of the activities is logged days after it happened.
-    missing_amounts : share of deals whose amount is not entered before closing, 0..1.
+    missing_amounts : share of deals whose amount is not entered before they are won, 0..1.
     """
 
     seed: int = 1
@@ -144,17 +144,48 @@ class Move:
     to_team: int
 
 
-_FIRST = ("Ana", "Ben", "Cleo", "Dara", "Emil", "Fay", "Gus", "Hana", "Ivo", "June", "Kai", "Lena", "Milo", "Nora", "Otto", "Pia")
-_LAST = ("Adler", "Brook", "Costa", "Dahl", "Evans", "Frost", "Garcia", "Holm", "Ivanov", "Jensen", "Keller", "Lind", "Moreau")
+_FIRST = [
+    "Ana",
+    "Ben",
+    "Cleo",
+    "Dara",
+    "Emil",
+    "Fay",
+    "Gus",
+    "Hana",
+    "Ivo",
+    "June",
+    "Kai",
+    "Lena",
+    "Milo",
+    "Nora",
+    "Otto",
+    "Pia",
+]
+_LAST = [
+    "Adler",
+    "Brook",
+    "Costa",
+    "Dahl",
+    "Evans",
+    "Frost",
+    "Garcia",
+    "Holm",
+    "Ivanov",
+    "Jensen",
+    "Keller",
+    "Lind",
+    "Moreau",
+]
 
 
 @dataclass(frozen=True)
 class Company:
     """The people and prices that follow from a configuration.
 
-    `people` lists the reps first (index = rep), then managers (one per team), directors (one per region), the executive.
-    Per rep: `skill` (log-intensity of winning), `hygiene` (0..1, how promptly the CRM is kept), `bias` (optimism, log-odds).
-    Per person: `call_bias` (log error of the calls made).
+    `people` lists the reps first (index = rep), then managers (one per team), directors (one per region) and the
+    executive. Per rep: `skill` (log-intensity of winning), `hygiene` (0..1, how promptly the CRM is kept), `bias`
+    (optimism, log-odds), `effort` (log rate of activities). Per person: `call_bias` (log error of the calls made).
     """
 
     config: CompanyConfig
@@ -201,9 +232,30 @@ class Company:
         return np.arange(self.config.n_teams) * self.config.n_regions // self.config.n_teams
 
     @cached_property
+    def user_ids(self) -> tuple[str, ...]:
+        """User id of each person."""
+        return tuple(p.user_id for p in self.people)
+
+    @cached_property
     def hired_day(self) -> np.ndarray:
         """Day number each rep was hired."""
         return np.array([p.hired_day for p in self.people[: self.config.n_reps]])
+
+    @cached_property
+    def mailbox_day(self) -> np.ndarray:
+        """Day number since which each person's mailbox is connected."""
+        return np.array([p.mailbox_day for p in self.people])
+
+    def reps_under(self, person: int, day: int) -> np.ndarray:
+        """Rep indices a person answers for at the end of a day: a rep themselves, a manager the team, and so on up."""
+        who, team = self.people[person], self.team_of_reps(day)
+        if who.role == REP:
+            return np.array([person])
+        if who.role == MANAGER:
+            return np.flatnonzero(team == who.team)
+        if who.role == DIRECTOR:
+            return np.flatnonzero(self.region_of_team[team] == who.region)
+        return np.arange(self.config.n_reps)
 
     def team_of_reps(self, day: int) -> np.ndarray:
         """Team index of each rep at the end of a day."""

@@ -1,7 +1,8 @@
 """What a deal is, and how deals come: the parallel worlds of deals, arrivals and renewals.
 
-A deal is a row of equally long arrays. Hidden are `fit` (how well the offer suits the buyer, fixed), `momentum`, `buyer_day`
-(when the buyer means to decide) and `dead` (the buyer said no, the rep has not closed the deal: a zombie).
+A deal is a row of equally long arrays. Hidden are `fit` (how well the offer suits the buyer, fixed), `momentum`,
+`buyer_day` (when the buyer means to decide) and `dead` (the buyer said no, the rep has not closed the deal: a
+zombie).
 """
 
 from collections.abc import Mapping

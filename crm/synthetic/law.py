@@ -1,6 +1,7 @@
 """How deals live, one business day at a time: the law that the one real past and all imagined futures follow.
 
-`momentum` returns to .6 fit (3 % of the way a day) and wanders (sd .13 a day). Intensities are per business day and multiply:
+`momentum` returns to .6 fit (3 % of the way a day) and wanders (sd .13 a day). Intensities are per business day and
+multiply:
 
     win      stage × exp(.45 fit + .75 momentum + skill - .45 competitor + shocks)
              × nearness of buyer_day × quarter end × season
@@ -8,9 +9,9 @@
     advance  stage × segment × exp(.45 momentum + .2 fit + .5 shocks) × season
     put off  (.1 where the buyer's day is near, else .004) × exp(-.4 momentum - .2 fit)
 
-A buyer's no leaves a zombie where the rep keeps the CRM badly. Weekends are quiet. Of what the CRM shows only stage, amount,
-competitor and owner take part; close dates, categories and activities reflect a deal and never move it, so that the futures
-need not imagine them.
+A buyer's no leaves a zombie where the rep keeps the CRM badly. Weekends are quiet. Of what the CRM shows only stage,
+amount, competitor and owner take part; close dates, categories and activities reflect a deal and never move it, so
+that the futures need not imagine them.
 """
 
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def business_days(first: int, end: int) -> list[int]:
     return [day for day in range(first, end) if is_business_day(day)]
 
 
-# -- what happens on a day -----------------------------------------------------------------------------------------------
+# -- what happens on a day -----------------------------------------------------------------------------------------
 
 
 def _shocks_of(company: Company, world: World, rows: np.ndarray, day: int) -> np.ndarray:
@@ -186,9 +187,7 @@ def _intensities(
     return win, loss, advance, retreat
 
 
-def _close(
-    company: Company, rows: Rows, won: np.ndarray, lost: np.ndarray, day: int, rng: np.random.Generator
-) -> None:
+def _close(company: Company, rows: Rows, won: np.ndarray, lost: np.ndarray, day: int, rng: np.random.Generator) -> None:
     """Closing sets the invoiced amount, mostly below the one offered, and what may follow a win."""
     rows["status"][won], rows["status"][lost] = WON, LOST
     rows["closed_day"][won] = rows["closed_day"][lost] = day

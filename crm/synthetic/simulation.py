@@ -8,8 +8,9 @@ import numpy as np
 
 from crm.synthetic.company import Company, CompanyConfig, calendar_day, day_number
 from crm.synthetic.deals import OPEN, Rows, World, empty_world
+from crm.synthetic.journal import Journal, Workday, nothing_seen
 from crm.synthetic.law import business_days, live_one_day
-from crm.synthetic.recording import Log, Recorder, nothing_seen
+from crm.synthetic.recording import record
 
 _LIVE, _RECORD, _BEGIN = 1, 2, 3
 
@@ -26,7 +27,7 @@ class CompanyState:
     day: int
     world: World
     seen: Rows
-    log: Log
+    journal: Journal
     stream: tuple[int, ...]
 
     @property
@@ -40,15 +41,15 @@ class CompanyState:
 
     def advance(self, until: date) -> "CompanyState":
         """The company at the midnight that begins `until`; a state keeps what it was."""
-        world, log = self.world.copy(), self.log.copy()
+        world, journal = self.world.copy(), self.journal.copy()
         seen = {name: values.copy() for name, values in self.seen.items()}
         end = day_number(until)
         for day in business_days(self.day, end):
             happened = live_one_day(self.company, world, day, np.random.default_rng([*self.stream, _LIVE, day]))
             world.rows["deal"][happened.created] = happened.created
             rng = np.random.default_rng([*self.stream, _RECORD, day])
-            Recorder(self.company, world, seen, log, day, rng).record(happened)
-        return replace(self, day=max(end, self.day), world=world, seen=seen, log=log)
+            record(Workday(self.company, world, seen, journal, day, rng), happened)
+        return replace(self, day=max(end, self.day), world=world, seen=seen, journal=journal)
 
     @cached_property
     def open_deals(self) -> np.ndarray:
@@ -63,5 +64,5 @@ def simulate(config: CompanyConfig, until: date | None = None) -> CompanyState:
     """
     company = Company(config)
     world = empty_world(company, np.random.default_rng([config.seed, _BEGIN]))
-    begun = CompanyState(config, company, day_number(config.start), world, nothing_seen(), Log(), (config.seed,))
+    begun = CompanyState(config, company, day_number(config.start), world, nothing_seen(), Journal(), (config.seed,))
     return begun.advance(until or config.end)

@@ -6,8 +6,8 @@ import numpy as np
 
 from crm.synthetic.company import Company
 from crm.synthetic.deals import LOST, OPEN, WON, Rows, can_change
+from crm.synthetic.delivery import deal_ids
 from crm.synthetic.law import business_days, live_one_day
-from crm.synthetic.exports import deal_ids
 from crm.synthetic.simulation import CompanyState
 
 _FORWARD = 4
@@ -126,7 +126,7 @@ def true_outcomes(state: CompanyState, k: int, seed: int) -> TrueOutcomes:
         period_lost=period_lost,
         period_slipped=k - period_won - period_lost,
         next_period_won=(won & in_next).sum(axis=0),
-        rep_id=np.array([person.user_id for person in company.people[: company.config.n_reps]]),
+        rep_id=np.array(company.user_ids[: company.config.n_reps]),
         won_to_date=won_to_date(state),
         from_existing=existing,
         not_yet_created=new,
