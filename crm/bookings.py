@@ -51,8 +51,8 @@ def bookings(
 
     Returns
     -------
-    Frame: the columns of `shown_deals` at `known_at`, won_at, booked_on, and rep, team, region, managers of the owner on
-    the day it was booked. Money is rated at booked_on; unknown money is NaN.
+    Frame: the columns of `shown_deals` at `known_at`, won_at, booked_on, and rep, team, region, managers of the owner as
+    that day began. Money is rated at booked_on; unknown money is NaN.
     """
     wins = wins_counting(history, known_at).dropna(subset=["booked_on"])
     if period is not None:
@@ -65,9 +65,7 @@ def bookings(
     return shown.assign(won_at=wins["won_at"], booked_on=wins["booked_on"]).join(placed)
 
 
-def bookings_by_node(
-    tables: CrmTables, history: DealHistory, known_at: pd.Timestamp, period: Period
-) -> pd.DataFrame:
+def bookings_by_node(tables: CrmTables, history: DealHistory, known_at: pd.Timestamp, period: Period) -> pd.DataFrame:
     """What a period brought each node, as known at a moment: node_type, node_id, booked (base currency).
 
     Wins of unknown money count as nothing. Nodes of people who came later are missing, and brought nothing.

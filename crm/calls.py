@@ -35,7 +35,7 @@ def calls_at(tables: CrmTables, moment: pd.Timestamp, period: Period, won: pd.Da
 
 
 def quotas_at(tables: CrmTables, moment: pd.Timestamp, period: Period) -> pd.Series:
-    """Everybody's quota for a period, indexed by user_id, base currency: the row valid last; an undated row always is."""
+    """Everybody's quota for a period by user_id, in base currency: the row valid last; an undated row always is."""
     quotas = tables.get("quotas")
     valid_from = quotas["valid_from"] if "valid_from" in quotas else pd.Series(pd.NaT, index=quotas.index)
     mine = (quotas["period_start"] == pd.Timestamp(period.start)) & ~(valid_from > moment)
@@ -51,10 +51,11 @@ def _in_base(tables: CrmTables, rows: pd.DataFrame, moment: pd.Timestamp) -> pd.
 
 
 def _cumulated(latest: pd.DataFrame, calls: pd.DataFrame, won: pd.DataFrame) -> pd.DataFrame:
-    """Cumulative calls from one amount per category: each holds the ones before it and what was won when it was made."""
+    """Cumulative calls from one amount per category: each holds the ones before it and what was won when called."""
     committed_at = calls[calls["category"] == "commit"].set_index("user_id")["submitted_at"]
     won_then = {
-        user: won.loc[_is_of(won, user) & (won["won_at"] <= at), "amount_base"].sum() for user, at in committed_at.items()
+        user: won.loc[_is_of(won, user) & (won["won_at"] <= at), "amount_base"].sum()
+        for user, at in committed_at.items()
     }
     commit = latest["commit"] + pd.Series(won_then, index=latest.index, dtype="float64")
     most_likely = commit + latest["most_likely"]

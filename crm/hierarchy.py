@@ -1,7 +1,7 @@
 """Who sells for whom at a moment: reps, their teams and regions, the company, and the tree of managers.
 
-A forecast is a sum over nodes of this hierarchy. Money is placed once, with its owner's team, region and managers at the
-moment that counts for it, and rolled up from there, so that reps, teams and regions each add up to the company.
+Money is placed once, with its owner's team, region and managers at the moment that counts for it, and rolled up from
+there, so that reps, teams and regions each add up to the company.
 """
 
 from collections import Counter
@@ -74,7 +74,7 @@ def org_chart(tables: CrmTables, history: DealHistory, moment: pd.Timestamp) -> 
         states = states[states["known_from"] <= moment].sort_values("known_from", kind="stable")
         last = states.drop_duplicates("user_id", keep="last").set_index("user_id")
         users[STATE_FIELDS] = last.reindex(index=users.index, columns=STATE_FIELDS)
-    users = users.astype({column: "str" for column in ["name", *STATE_FIELDS]})
+    users = users.astype(dict.fromkeys(["name", *STATE_FIELDS], "str"))
     hired = pd.to_datetime(users["hired_at"], utc=True)
     left = pd.to_datetime(users["left_at"], utc=True)
     users["present"] = ~(hired > moment) & ~(left <= moment)
@@ -135,7 +135,7 @@ class Hierarchy:
 
 
 def build_hierarchy(chart: OrgChart, placements: pd.DataFrame) -> Hierarchy:
-    """The nodes at the chart's moment: one for each rep, team, region and manager present or with money, and the company.
+    """The nodes at the chart's moment: a rep, team, region or manager present or with money, and the company.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def _manager_nodes(chart: OrgChart, managers: list[str]) -> list[dict[str, str |
 
 
 def _members(chart: OrgChart, level: str, name: str) -> pd.DataFrame:
-    """The reps of a team or region; those who lead it where nobody else is in it, those who left where nobody is left."""
+    """The reps of a team or region; where there are none those who lead it, where nobody is left those who left."""
     users = chart.users[chart.users[level] == name]
     for members in (chart.reps[chart.reps[level] == name], users[users["present"]]):
         if len(members):

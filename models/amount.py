@@ -1,4 +1,4 @@
-"""What a deal brings if it is won: its amount in the CRM, corrected for how such amounts have changed until invoiced."""
+"""What a deal brings if it is won: its amount in the CRM, corrected for how amounts change until they are invoiced."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -27,7 +27,8 @@ class AmountModel:
     ----------
     ratio : expected final / shown amount, pooled over all won deals.
     ratio_by_stage, ratio_by_type : the same by stage and, within it, by stage and deal type, shrunk to the pooled one.
-    mean, mean_by_type, mean_by_segment : mean amount of won deals: all, by deal type, by deal type and segment; 0 without any.
+    mean, mean_by_type, mean_by_segment : mean amount of won deals: of all (0 without any), by deal type, by deal type
+        and segment.
     mean_of_zero : mean final amount of deals shown at 0.
     spread_known, spread_unknown : standard deviation of the log of the final amount, given the shown one or nothing.
     wins : won deals all this rests on.

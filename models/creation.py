@@ -1,8 +1,8 @@
-"""Bookings still to come from deals that do not exist yet: how many deals are created a day, and how soon such deals are won.
+"""Bookings still to come from deals that do not exist yet: how many deals are created a day, and how soon they are won.
 
-With r deals created a day and F(u) the chance that a deal is won within u days of its creation, the wins of the next x days
-from deals created in them number r × (the integral of F from 0 to x). Past periods then say how this differs towards a
-period's end: renewals created in bulk at its start bring nothing more late in it, closing rushes bring more.
+With r deals created a day and F(u) the chance that a deal is won within u days of its creation, the wins of the next x
+days from deals created in them number r × (the integral of F from 0 to x). Past periods then say how this differs towards
+a period's end: renewals created in bulk at its start bring nothing more late in it, closing rushes bring more.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ MIXES = ("pipeline", "segment", "currency")
 
 _EDGES = np.array([0, 1, 3, 7, 14, 21, 30, 45, 60, 90, 120, 150, 180, 240, 300, 365], dtype=float)
 _LEFT_SHARES = (0.0, 0.08, 0.15, 0.3, 0.5, 0.75, 1.0)
-_HALF_LIFE_DAYS = 182.0
+_HALF_LIFE_DAYS, _SHORT_HALF_LIFE_DAYS = 182.0, 45.0
 _LOOK_BACK_DAYS = 730.0
 _LATEST_PERIODS = 8
 _PRIOR_DEALS = 20.0
@@ -54,6 +54,11 @@ class CreationStream:
     owners: Mapping[str, float]
     mixes: Mapping[str, Mapping[str, float]]
 
+    @staticmethod
+    def from_dict(stored: Mapping[str, Any]) -> "CreationStream":
+        bins = {name: tuple(stored[name]) for name in ("won_in", "amount_in", "end_factor")}
+        return CreationStream(**{**stored, **bins})
+
 
 @dataclass(frozen=True)
 class CreationModel:
@@ -84,10 +89,7 @@ class CreationModel:
 
     @staticmethod
     def from_dict(stored: Mapping[str, Any]) -> "CreationModel":
-        streams = {
-            name: CreationStream(**{k: tuple(v) if isinstance(v, list) else v for k, v in stream.items()})
-            for name, stream in stored["streams"].items()
-        }
+        streams = {name: CreationStream.from_dict(stream) for name, stream in stored["streams"].items()}
         return CreationModel(streams, float(stored["rate_spread"]))
 
 
@@ -126,7 +128,7 @@ def fit_creation(tables: CrmTables, history: DealHistory, known_at: pd.Timestamp
 
 
 def _lives_known_at(tables: CrmTables, history: DealHistory, known_at: pd.Timestamp) -> pd.DataFrame:
-    """One row per deal created in the look-back: deal_type, owner_id, mixes, age, days (to its end so far), ending, money."""
+    """One row per deal created in the look-back: deal_type, owner_id, mixes, age, days (to its end so far), money."""
     deals = tables.get("deals")[["deal_id", "created_at"]]
     age = (known_at - deals["created_at"]).dt.total_seconds() / _DAY
     deals = deals.assign(age=age)[(age >= 0) & (age <= _LOOK_BACK_DAYS) & ~deals["deal_id"].isin(history.left_out)]
@@ -154,7 +156,7 @@ def _lives_known_at(tables: CrmTables, history: DealHistory, known_at: pd.Timest
 
 
 def _life_table(deals: pd.DataFrame, *, toward: np.ndarray | None = None) -> np.ndarray:
-    """(2, bins) chance of being won and of being lost in a bin, given open at its start; shrunk toward another table."""
+    """(2, bins) chance of being won and of being lost in a bin, if open at its start; shrunk toward another table."""
     last_bin = len(_EDGES) - 2
     bin_of = np.clip(np.searchsorted(_EDGES, deals["days"], side="right") - 1, 0, last_bin + 1)
     counts = np.array(
@@ -184,14 +186,19 @@ def _won_in(table: np.ndarray) -> np.ndarray:
 
 
 def _recent_rate(age: pd.Series, oldest: float) -> float:
-    """Deals a day, those of half a year ago counting half."""
-    decay = np.log(2) / _HALF_LIFE_DAYS
-    days = (1 - np.exp(-decay * max(oldest, 7.0))) / decay
-    return float(np.exp(-decay * age).sum() / days)
+    """Deals a day: that of the last weeks, believed the more the more deals it rests on, else that of the last year."""
+
+    def decayed(half_life: float) -> tuple[float, float]:
+        decay = np.log(2) / half_life
+        return float(np.exp(-decay * age).sum()), float(-np.expm1(-decay * max(oldest, 7.0)) / decay)
+
+    deals, days = decayed(_HALF_LIFE_DAYS)
+    lately, days_lately = decayed(_SHORT_HALF_LIFE_DAYS)
+    return (lately + _PRIOR_DEALS) / (days_lately + _PRIOR_DEALS * days / deals)
 
 
 def _amounts(won: pd.DataFrame, overall: float) -> tuple[np.ndarray, float]:
-    """Mean amount of wins by bin of days since creation, shrunk to the type's and the overall mean; and its variation."""
+    """Mean amount of wins by bin of days since creation, shrunk to the type's and the overall mean; and the variation."""
     won = won.dropna(subset=["amount_base"])
     mean = (won["amount_base"].sum() + _PRIOR_WINS * overall) / (len(won) + _PRIOR_WINS)
     bin_of = np.clip(np.searchsorted(_EDGES, won["days"], side="right") - 1, 0, len(_EDGES) - 2)
@@ -205,9 +212,10 @@ def _amounts(won: pd.DataFrame, overall: float) -> tuple[np.ndarray, float]:
 def _past_periods(
     lives: pd.DataFrame, curves: Mapping[Any, np.ndarray], calendar: Calendar, known_at: pd.Timestamp
 ) -> pd.DataFrame:
-    """For past whole periods, deal types and shares of the period left: wins of deals created later in it, and expected."""
+    """Wins of deals created later in a period, and expected: for past whole periods, deal types, shares of it left."""
     first = lives["created_at"].min()
-    periods, period = [], calendar.previous_period(calendar.period_of(known_at))
+    periods: list[Period] = []
+    period = calendar.previous_period(calendar.period_of(known_at))
     while period.start_at >= first and len(periods) < _LATEST_PERIODS:
         periods.append(period)
         period = calendar.previous_period(period)
@@ -240,11 +248,12 @@ def _end_factors(past: pd.DataFrame) -> Callable[[str], np.ndarray]:
 
 
 def _rate_spread(past: pd.DataFrame, end_factor: Callable[[str], np.ndarray]) -> float:
-    """How far whole periods' arrivals stray from what was expected, beyond chance; toward a prior where periods are few."""
+    """How far whole periods' arrivals stray from what was expected, beyond chance; toward a prior for few periods."""
     half = past[past["left"] == 0.5]
     place = _LEFT_SHARES.index(0.5)
     factor = half["deal_type"].map({kind: end_factor(kind)[place] for kind in half["deal_type"].unique()})
-    by_period = half.assign(expected=half["expected"] * factor.astype("float64")).groupby("period_start")[["wins", "expected"]].sum()
+    half = half.assign(expected=half["expected"] * factor.astype("float64"))
+    by_period = half.groupby("period_start")[["wins", "expected"]].sum()
     by_period = by_period[by_period["expected"] > 0]
     surplus = ((by_period["wins"] - by_period["expected"]) ** 2 - by_period["expected"]) / by_period["expected"] ** 2
     variance = (surplus.clip(-1, 1).sum() + _PRIOR_PERIODS * _PRIOR_RATE_SPREAD**2) / (len(surplus) + _PRIOR_PERIODS)

@@ -68,8 +68,8 @@ class ForecastParts:
             arrivals = self.arrivals.assign(wins=self.arrivals["wins"] * share.astype("float64"))
         return ForecastParts(self.won[self.won[by] == value], self.deals[self.deals[by] == value], arrivals, self.mixes)
 
-    def add_up(self, model: RevenueModel, chart: OrgChart) -> "Outlook":
-        """Expected money and its spread at every node, and draws of it."""
+    def add_up(self, chart: OrgChart) -> "Outlook":
+        """Expected money and its spread at every node of the hierarchy."""
         places, place_of = _distinct_places([self.won, self.deals, self.arrivals])
         hierarchy = build_hierarchy(chart, places)
         expected_open, expected_new = expected_money(self.deals, self.arrivals)
@@ -87,7 +87,7 @@ class ForecastParts:
         for name in ("variance", "sensitivity"):
             nodes[name] = rolled([expected_open[name], expected_new[name]], [1, 2])
         deals, arrivals = self.deals.assign(place=place_of[1]), self.arrivals.assign(place=place_of[2])
-        return Outlook(nodes, hierarchy, simulate_money(model, deals, arrivals, places=len(places)))
+        return Outlook(nodes, hierarchy, deals, arrivals)
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,19 @@ class Outlook:
     nodes : the hierarchy's nodes with won_to_date, open_pipeline, not_yet_created, mean; variance (money^2, of
         independent deals) and sensitivity (money per unit of shared shock).
     hierarchy : how places add up to nodes.
-    remaining : (places, samples) draws of what is still to come.
+    deals, arrivals : as in `ForecastParts`, with the number of their place.
     """
 
     nodes: pd.DataFrame
     hierarchy: Hierarchy
-    remaining: np.ndarray
+    deals: pd.DataFrame
+    arrivals: pd.DataFrame
 
-    def samples(self) -> np.ndarray:
-        """(nodes, samples) draws of the whole period."""
-        return self.nodes["won_to_date"].to_numpy()[:, None] + self.hierarchy.roll_up(self.remaining)
+    def draw(self, model: RevenueModel) -> np.ndarray:
+        """(nodes, samples) draws of the whole period, the same every time."""
+        places = self.hierarchy.membership.shape[1]
+        remaining = simulate_money(model, self.deals, self.arrivals, places=places)
+        return self.nodes["won_to_date"].to_numpy()[:, None] + self.hierarchy.roll_up(remaining)
 
 
 def gather_parts(
@@ -152,7 +155,7 @@ def _chances(
     if period.start == following.start:
         return scores["next_period_win_probability"]
     rule = "scores reach to the end of the next period"
-    next_step = f"Use {current.start} ({current.label}) or {following.start} ({following.label}), or a later as-of moment."
+    next_step = f"Use {current.start} ({current.label}) or {following.start} ({following.label}), or ask later."
     detail = Detail("period_start", str(period.start), rule, next_step)
     raise UsageError(f"The period {period.label} is too far ahead of {as_of:%Y-%m-%d}.", detail)
 
@@ -164,13 +167,12 @@ def _arrivals(
     gone = set(chart.users.index[~chart.users["present"]])
     newcomers = set(open_owners.dropna()) - gone
     rows = []
-    for stream in creation.arrivals(period, as_of).itertuples(index=False):
-        lately = creation.streams[stream.deal_type].owners
+    for kind, wins, *money in creation.arrivals(period, as_of).itertuples(index=False):
+        lately = creation.streams[kind].owners
         deals = {owner: lately.get(owner, _NEWCOMER_DEALS) for owner in sorted({*lately, *newcomers} - gone)}
         total = sum(deals.values())
         shares = {owner: n / total for owner, n in deals.items()} if total else {None: 1.0}
-        for owner, share in shares.items():
-            rows.append((owner, stream.deal_type, stream.wins * share, stream.amount, stream.amount_cv, stream.rate_spread))
+        rows += [(owner, kind, wins * share, *money) for owner, share in shares.items()]
     columns = ["owner_id", "deal_type", "wins", "amount", "amount_cv", "rate_spread"]
     return pd.DataFrame(rows, columns=columns).astype({"owner_id": "str", "deal_type": "str", "wins": "float64"})
 

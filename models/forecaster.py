@@ -1,4 +1,4 @@
-"""The forecast of a period as rows, node by node: what is won, what is still expected, how sure, and what people call."""
+"""The forecast of a period as rows, node by node: what is won, what is still expected, how sure, what people call."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from crm.errors import Detail, UsageError
 from crm.hierarchy import OrgChart, org_chart
 from crm.history import DealHistory
 from crm.tables import CrmTables
-from models.forecast_parts import FittedModels, Outlook, gather_parts
+from models.forecast_parts import FittedModels, gather_parts
 
 QUANTILES = {"p05": 0.05, "p10": 0.10, "p25": 0.25, "p50": 0.50, "p75": 0.75, "p90": 0.90, "p95": 0.95}
 FORECAST_COLUMNS = (
@@ -46,8 +46,8 @@ def forecast_nodes(
 
     Returns
     -------
-    Frame with `FORECAST_COLUMNS`, scope `all` first. Money in base currency; unknown is missing. Means are exact and add
-    up over reps, over teams and over regions; quantiles of all nodes come from the same draws.
+    Frame with `FORECAST_COLUMNS`, scope `all` first. Money in base currency; unknown is missing. Means are exact and
+    add up over reps, over teams and over regions; quantiles of all nodes come from the same draws.
 
     Raises
     ------
@@ -59,11 +59,13 @@ def forecast_nodes(
         raise UsageError(f"A forecast cannot be broken down by {by}.", Detail("--by", by, rule, "Choose one of these."))
     chart = org_chart(tables, history, as_of)
     parts = gather_parts(bundle, tables, history, scores, as_of=as_of, period=period, win_probability=win_probability)
-    outlook = parts.add_up(bundle.revenue, chart)
-    rows = [_with_calls(outlook, tables, history, chart, as_of=as_of, period=period).assign(scope="all")]
+    everything = parts.add_up(chart)
+    samples = everything.draw(bundle.revenue)
+    nodes = _with_quantiles(everything.nodes, samples)
+    rows = [_with_calls(nodes, samples, tables, history, chart, as_of=as_of, period=period).assign(scope="all")]
     for value in parts.values_of(by) if by else []:
-        scoped = parts.only(str(by), value).add_up(bundle.revenue, chart)
-        rows.append(_with_quantiles(scoped, scoped.samples()).assign(scope=f"{by}={value}"))
+        part = parts.only(str(by), value).add_up(chart)
+        rows.append(_with_quantiles(part.nodes, part.draw(bundle.revenue)).assign(scope=f"{by}={value}"))
     forecast = pd.concat(rows, ignore_index=True).assign(
         as_of=as_of,
         period_start=pd.Timestamp(period.start).as_unit("us"),
@@ -90,18 +92,19 @@ def forecast_spread(
     Frame: node_type, node_id, mean, variance_independent, sensitivity (see `fit_shocks`).
     """
     parts = gather_parts(bundle, tables, history, scores, as_of=as_of, period=period)
-    nodes = parts.add_up(bundle.revenue, org_chart(tables, history, as_of)).nodes
+    nodes = parts.add_up(org_chart(tables, history, as_of)).nodes
     nodes = nodes.rename(columns={"variance": "variance_independent"})
     return nodes[["node_type", "node_id", "mean", "variance_independent", "sensitivity"]]
 
 
-def _with_quantiles(outlook: Outlook, samples: np.ndarray) -> pd.DataFrame:
+def _with_quantiles(nodes: pd.DataFrame, samples: np.ndarray) -> pd.DataFrame:
     levels = np.quantile(samples, list(QUANTILES.values()), axis=1)
-    return outlook.nodes.assign(**dict(zip(QUANTILES, levels, strict=True)))
+    return nodes.assign(**dict(zip(QUANTILES, levels, strict=True)))
 
 
 def _with_calls(
-    outlook: Outlook,
+    rows: pd.DataFrame,
+    samples: np.ndarray,
     tables: CrmTables,
     history: DealHistory,
     chart: OrgChart,
@@ -109,13 +112,10 @@ def _with_calls(
     as_of: pd.Timestamp,
     period: Period,
 ) -> pd.DataFrame:
-    """The outlook's rows with the heads' calls and quotas beside them."""
-    samples = outlook.samples()
-    rows = _with_quantiles(outlook, samples)
+    """The nodes with their heads' calls and quotas beside them."""
     calls = calls_at(tables, as_of, period, bookings(tables, history, as_of, period))
     head = rows["head_id"]
-    for category in CALLED:
-        rows[f"call_{category}"] = head.map(calls[category])
+    rows = rows.assign(**{f"call_{category}": head.map(calls[category]) for category in CALLED})
     rows["call_user_id"] = head.where(head.isin(calls.index))
     rows["call_submitted_at"] = head.map(calls["submitted_at"])
     rows["call_rolled_up"] = [_rolled_up(chart, calls["commit"], user) for user in head]

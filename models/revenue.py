@@ -57,8 +57,8 @@ def fit_revenue(past: pd.DataFrame | None = None) -> RevenueModel:
 def fit_shocks(past: pd.DataFrame) -> RevenueModel:
     """Shock sizes from the errors that independent deals do not explain.
 
-    For a node, E[(actual - mean)^2] = variance_independent + shock_variance × sensitivity^2. A company's shock variance is
-    that of its own shock, a region's holds the company's, a team's both. All weeks of one period tell of one period.
+    For a node, E[(actual - mean)^2] = variance_independent + shock_variance × sensitivity^2. A company's shock variance
+    is that of its own shock, a region's holds the company's, a team's both. All weeks of one period tell of one period.
 
     Parameters
     ----------
@@ -104,9 +104,7 @@ def expected_money(deals: pd.DataFrame, arrivals: pd.DataFrame) -> tuple[pd.Data
     )
     coming = arrivals["wins"] * arrivals["amount"]
     spread = arrivals["wins"] * arrivals["amount"] ** 2 * (1 + arrivals["amount_cv"] ** 2)
-    return open_deals, pd.DataFrame(
-        {"mean": coming, "variance": spread, "sensitivity": coming}, index=arrivals.index
-    )
+    return open_deals, pd.DataFrame({"mean": coming, "variance": spread, "sensitivity": coming}, index=arrivals.index)
 
 
 def simulate_money(
@@ -116,8 +114,8 @@ def simulate_money(
 
     Parameters
     ----------
-    deals : place (0 .. places - 1), team, region, win_probability, amount, log_spread. The order of rows matters for the
-        draws: sort by deal_id for the same draws every time.
+    deals : place (0 .. places - 1), team, region, win_probability, amount, log_spread. The order of rows matters for
+        the draws: sort by deal_id for the same draws every time.
     arrivals : place, team, region, wins, amount, amount_cv, rate_spread (standard deviation of the log of the common
         error of all rates).
 

@@ -29,8 +29,8 @@ def revenue_baselines(tables: CrmTables, history: DealHistory, as_of: pd.Timesta
 def stage_weighted(tables: CrmTables, history: DealHistory, as_of: pd.Timestamp, period: Period) -> pd.DataFrame:
     """Won to date, and the open deals due in the period at the CRM's probability of their stage.
 
-    A close date past or unknown at `as_of` counts as due in the period that holds `as_of`. A stage without a probability
-    counts as nothing; where none has one the values are missing.
+    A close date past or unknown at `as_of` counts as due in the period that holds `as_of`. A stage without a
+    probability counts as nothing; where none has one the values are missing.
     """
     probability = _stage_probabilities(tables)
     deals = _open_now(tables, history, as_of)
@@ -110,7 +110,8 @@ def _past_periods(tables: CrmTables, as_of: pd.Timestamp) -> list[Period]:
 
 def _conversion(looks: pd.DataFrame) -> tuple[pd.Series, float]:
     """Share of the open amount that was won in its period: by stage, and overall."""
-    money = looks.assign(open=looks["amount_base"].clip(lower=0).fillna(0.0)).groupby("stage")[["reached", "open"]].sum()
+    shown = looks["amount_base"].clip(lower=0).fillna(0.0)
+    money = looks.assign(open=shown).groupby("stage")[["reached", "open"]].sum()
     money = money[money["open"] > 0]
     overall = float(money["reached"].sum() / money["open"].sum()) if len(money) else 0.0
     return money["reached"] / money["open"], overall
