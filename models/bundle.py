@@ -17,6 +17,7 @@ from models.baselines import Baseline, baseline_from_dict
 from models.calibration import HazardCalibration
 from models.creation import CreationModel
 from models.hazard import HazardModel
+from models.reasons import ReferenceDeal
 from models.revenue import RevenueModel
 from models.uncertainty import WinRange
 
@@ -40,6 +41,7 @@ class Bundle:
     hazards : intensities of winning and losing.
     calibration : their correction.
     win_range : how sure they are of a probability.
+    reference : the average open deal, which reasons compare with.
     amount, creation, revenue : amount if won, deals yet to come, shared shocks.
     baselines : each by name, fitted at the same moment.
     judged : the evidence behind the metrics: deal_id, as_of, won (in the period, 1 or 0) and served, what the past fits
@@ -50,6 +52,7 @@ class Bundle:
     hazards: HazardModel
     calibration: HazardCalibration
     win_range: WinRange
+    reference: ReferenceDeal
     amount: AmountModel
     creation: CreationModel
     revenue: RevenueModel
@@ -87,6 +90,7 @@ def write_bundle(workspace: Path, bundle: Bundle) -> Bundle:
         "hazards": bundle.hazards.to_dict(),
         "calibration": bundle.calibration.to_dict(),
         "win_range": bundle.win_range.to_dict(),
+        "reference": bundle.reference.to_dict(),
         "amount": bundle.amount.to_dict(),
         "creation": bundle.creation.to_dict(),
         "revenue": bundle.revenue.to_dict(),
@@ -120,6 +124,7 @@ def read_bundle(folder: Path) -> Bundle:
         hazards=HazardModel.from_dict(parts["hazards"]),
         calibration=HazardCalibration.from_dict(parts["calibration"]),
         win_range=WinRange.from_dict(parts["win_range"]),
+        reference=ReferenceDeal.from_dict(parts["reference"]),
         amount=AmountModel.from_dict(parts["amount"]),
         creation=CreationModel.from_dict(parts["creation"]),
         revenue=RevenueModel.from_dict(parts["revenue"]),

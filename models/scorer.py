@@ -8,8 +8,10 @@ from crm.calendar import Calendar
 from crm.history import DealHistory
 from crm.tables import CrmTables
 from features.build import build_features
+from features.catalogue import BY_NAME
 from models.bundle import Bundle
 from models.curves import Curves
+from models.reasons import explain_deals, tell_reasons
 
 HORIZON_DAYS = 365.0
 SCORE_COLUMNS = (
@@ -108,7 +110,10 @@ def _chances(curves: Curves, as_of: pd.Series, calendar: Calendar) -> pd.DataFra
 
 def _reasons(bundle: Bundle, features: pd.DataFrame, calendar: Calendar, *, explain: bool) -> list[list[dict[str, object]]]:
     """At most five reasons per deal; none where they are not wanted, or where a baseline serves, which has none."""
-    return [[] for _ in range(len(features))]
+    if not explain or bundle.fallback is not None:
+        return [[] for _ in range(len(features))]
+    explanation = explain_deals(bundle.hazards, bundle.calibration, bundle.reference, features, calendar)
+    return tell_reasons(explanation, features, BY_NAME)
 
 
 def _close_dates(curves: Curves, as_of: pd.Series, calendar: Calendar) -> pd.Series:

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from crm.calendar import Calendar
 from crm.history import DealHistory
+from crm.tables import CrmTables
 from features.catalogue import BY_NAME
-from models.baselines import Baseline, fit_baselines
+from models.baselines import BASELINES, Baseline, fit_baselines
 from models.bins import CAUSES, bin_outcomes, choose_bins
 from models.calibration import HazardCalibration
 from models.curves import Curves
 from models.hazard import HazardMargins, HazardModel, fit_hazards
 from models.scorer import HORIZON_DAYS, days_to_period_end
 from training.labels import label_outcomes, won_in_period, won_within
-from training.metrics import METRICS, Difference, log_losses, paired_difference, score_probabilities
+from training.metrics import Difference, log_losses, paired_difference, score_probabilities
 from training.splits import Fold
 
 Array = NDArray[np.float64]
@@ -44,7 +45,11 @@ class Snapshots:
     features: pd.DataFrame
     period_end_at: pd.Series
     history: DealHistory
-    calendar: Calendar
+    tables: CrmTables
+
+    @property
+    def calendar(self) -> Calendar:
+        return self.tables.calendar
 
     def __len__(self) -> int:
         return len(self.features)
@@ -95,7 +100,6 @@ class Evaluation:
         the period): snapshots whose period had ended.
     year : deal_id, as_of, won, model: within 365 days, snapshots at least so old.
     correction : learned from all past fits, for the final model.
-    curves, outcomes : of all judged snapshots, corrected as they would have been then.
     """
 
     judged: pd.DataFrame
@@ -105,6 +109,12 @@ class Evaluation:
     @property
     def baseline_names(self) -> list[str]:
         return [name for name in self.judged.columns if name not in ("deal_id", "as_of", "won", "model")]
+
+    def log_loss_of(self, name: str) -> float | None:
+        """Mean log loss of the model or a baseline; None if nothing was judged."""
+        if self.judged.empty:
+            return None
+        return float(log_losses(self.judged[name].to_numpy(), self.judged["won"].to_numpy()).mean())
 
     def metrics_of(self, name: str) -> dict[str, float | None]:
         """The model card's numbers of the model or a baseline, on the same snapshots."""
@@ -148,13 +158,15 @@ def fit_baselines_at(snapshots: Snapshots, known_at: pd.Timestamp, *, seed: int)
     ended = snapshots.take((snapshots.period_end_at <= known_at).to_numpy())
     won = ended.won()
     known = ~np.isnan(won)
-    return fit_baselines(ended.take(known).features, won[known])
+    stages = snapshots.tables.get("stages")
+    return fit_baselines(ended.take(known).features, won[known], catalogue=BY_NAME, stages=stages, seed=seed)
 
 
-def look_back(
-    snapshots: Snapshots, folds: Sequence[Fold], *, seed: int, progress: "Any" = None
-) -> list[PastFit]:
-    """Fit at each fold's moment and keep what the fit and the baselines said of the fold's snapshots."""
+def look_back(snapshots: Snapshots, folds: Sequence[Fold], *, seed: int) -> list[PastFit]:
+    """Fit at each fold's moment and keep what the fit and the baselines said of the fold's snapshots.
+
+    A baseline that could not be fitted then says what the base rate said. Folds before any period had ended are left out.
+    """
     fits = []
     as_of = snapshots.features["as_of"]
     for fold in folds:
@@ -164,7 +176,7 @@ def look_back(
         if not len(judged) or not baselines:
             continue
         hazards = fit_at(known, fold.fitted_at, seed=seed)
-        said = {name: baseline.predict(judged.features) for name, baseline in baselines.items()}
+        said = {name: baselines.get(name, baselines["base_rate"]).predict(judged.features) for name in BASELINES}
         margins = hazards.margins(judged.features, judged.calendar)
         fits.append(PastFit(fold.fitted_at, judged, margins, said, hazards.snapshots_per_deal))
     return fits

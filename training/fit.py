@@ -17,10 +17,12 @@ from features.build import build_features
 from features.catalogue import BY_NAME, feature_set_hash
 from models import bundle_store
 from models.amount import fit_amount
+from models.baselines import Baseline
 from models.bundle import Bundle, read_bundle, write_bundle
 from models.creation import fit_creation
 from models.hazard import HazardModel
 from models.learners import HazardSettings
+from models.reasons import fit_reference
 from models.revenue import fit_revenue
 from models.uncertainty import fit_range
 from training import tracking
@@ -151,7 +153,7 @@ def fit_bundle(
     correction = evaluation.correction
     hazards = fit_at(snapshots, known_at, seed=seed, weight_linear=correction.weight_linear)
     baselines = fit_baselines_at(snapshots, known_at, seed=seed)
-    fallback = choose_fallback(evaluation)
+    fallback = choose_fallback(evaluation, baselines)
     card = {
         "trained_as_of": _instant(known_at),
         "trained_on": str(tables.calendar.local_day(known_at)),
@@ -164,7 +166,7 @@ def fit_bundle(
         **_deal_counts(history, known_at),
         "snapshots": len(snapshots),
         "metrics": evaluation.metrics(),
-        "baselines": {name: evaluation.metrics_of(name) for name in evaluation.baseline_names},
+        "baselines": {name: evaluation.metrics_of(name) for name in baselines if len(evaluation.judged)},
         "fallback": fallback,
         "limits": _limits(hazards, seen, evaluation, fallback),
         "bins": hazards.bins.tolist(),
@@ -176,6 +178,7 @@ def fit_bundle(
         hazards=hazards,
         calibration=correction.calibration,
         win_range=fit_range(hazards, snapshots.features, outcomes, tables.calendar, seed=seed),
+        reference=fit_reference(hazards, snapshots.features, tables.calendar, seed=seed),
         amount=fit_amount(tables, history, known_at),
         creation=fit_creation(tables, history, known_at),
         revenue=fit_revenue(),
@@ -189,16 +192,17 @@ def take_snapshots(tables: CrmTables, history: DealHistory, known_at: pd.Timesta
     """The training snapshots before a moment, with their features."""
     spine = snapshot_spine(history, snapshot_moments(history, tables.calendar, known_at))
     ends = tables.calendar.period_frame(spine["as_of"])["end_at"]
-    return Snapshots(build_features(tables, history, spine), ends, history, tables.calendar)
+    return Snapshots(build_features(tables, history, spine), ends, history, tables)
 
 
-def choose_fallback(evaluation: Evaluation) -> str | None:
+def choose_fallback(evaluation: Evaluation, baselines: Mapping[str, Baseline]) -> str | None:
     """The baseline with the lowest log loss, if the model's is not lower; None if it is, or if nothing was judged."""
     if evaluation.judged.empty:
         return None
-    losses = {name: evaluation.metrics_of(name)["log_loss"] or 0.0 for name in evaluation.baseline_names}
+    # Of equals the first is taken: a baseline that was not beaten.
+    losses = {name: evaluation.log_loss_of(name) for name in (*baselines, "model")}
     best = min(losses, key=lambda name: losses[name])
-    return None if (evaluation.metrics_of("model")["log_loss"] or 0.0) < losses[best] else best
+    return None if best == "model" else best
 
 
 def _judge(workspace: Path, tables: CrmTables, fitted: Fitted, promote: Promote, *, is_past: bool) -> Verdict:
@@ -209,9 +213,8 @@ def _judge(workspace: Path, tables: CrmTables, fitted: Fitted, promote: Promote,
     contest = None
     if champion is not None and len(fitted.evaluation.judged):
         contest = _contest(workspace, champion, tables, fitted, served)
-    numbers = {name: fitted.evaluation.metrics_of(name)["log_loss"] for name in fitted.evaluation.baseline_names}
-    log_loss = card["metrics"]["log_loss"] if served == "model" else numbers[served]
-    objections = find_objections(log_loss, numbers.get("base_rate"), contest)
+    log_losses = [fitted.evaluation.log_loss_of(name) for name in (served, "base_rate")]
+    objections = find_objections(*log_losses, contest)
     return decide(objections, promote=promote, has_champion=champion is not None, is_past=is_past)
 
 
