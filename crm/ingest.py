@@ -70,6 +70,9 @@ def import_folder(
         delivered = read_delivery(
             workspace, source, import_id=import_id, held=held, settings=settings, progress=progress
         )
+        if held and before and before.stages_derived and "stages" in delivered:
+            # What was concluded from the deals gives way to what is told.
+            held = replace(held, tables={name: frame for name, frame in held.tables.items() if name != "stages"})
         draft = _merge_delivery(delivered, held, settings, full=full, progress=progress)
         progress("settling stages and calendar", 0.75)
         derived = _settle_stages(workspace, draft, delivered, before)

@@ -30,8 +30,9 @@ class RateBook:
     def from_tables(tables: CrmTables) -> "RateBook":
         """The rates of a data version."""
         rates = tables.get("exchange_rates")[["currency", "valid_from", "rate_to_base"]]
-        named = tables.get("deals")["currency"].notna().any() if "currency" in tables.get("deals") else False
-        return RateBook(rates.sort_values("valid_from", kind="stable"), tables.calendar, not named)
+        deals = tables.get("deals")
+        is_unnamed = "currency" not in deals or bool(deals["currency"].isna().all())
+        return RateBook(rates.sort_values("valid_from", kind="stable"), tables.calendar, is_unnamed)
 
     @property
     def base_currency(self) -> str:

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +104,26 @@ def read_file(path: Path, table: str) -> RawTable:
         raise DataUnusable(f"{path.name} cannot be read.", detail) from error
     _check_columns(raw)
     return raw
+
+
+def rows_as_text(table: str, rows: Sequence[Mapping[str, object]]) -> RawTable:
+    """Rows of a JSON document as a file would hold them, numbered from 1, so that they are read by the same rules.
+
+    Raises
+    ------
+    DataUnusable
+        If no row has a required column.
+    """
+    text = pd.DataFrame([{name: _json_text(value) for name, value in row.items()} for row in rows], dtype="str")
+    raw = RawTable(TABLES[table], table, text.mask(text == ""), np.arange(1, len(text) + 1))
+    _check_columns(raw)
+    return raw
+
+
+def _json_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value)
 
 
 def _check_columns(raw: RawTable) -> None:
@@ -239,7 +260,7 @@ def type_rows(raw: RawTable, calendar: Calendar, as_of: pd.Timestamp, custom_kin
             problems.append((name, _rule_where(_is_blank(raw.text[name], kind), MISSING)))
     frame = pd.DataFrame(typed, index=raw.text.index)
     if raw.spec.name == "deals" and "closed_at" in frame:
-        frame = _book_on_the_day_given(frame, raw.text["closed_at"])
+        frame = _book_on_the_day_given(frame, raw.text["closed_at"], calendar)
     problems += _row_problems(raw.spec, frame, as_of)
     refused = np.zeros(len(frame), dtype=bool)
     for _, rules in problems:
@@ -275,10 +296,13 @@ def _is_blank(text: pd.Series, kind: Kind) -> pd.Series:
     return text.isna() if kind == "text" else text.isna() | (text.str.strip() == "")
 
 
-def _book_on_the_day_given(frame: pd.DataFrame, closed_at: pd.Series) -> pd.DataFrame:
-    days = pd.to_datetime(closed_at.where(closed_at.str.match(DATE_PATTERN) == True), errors="coerce")  # noqa: E712
-    booked_on = days.astype("datetime64[us]")
-    return frame.assign(booked_on=frame["booked_on"].fillna(booked_on) if "booked_on" in frame else booked_on)
+def _book_on_the_day_given(frame: pd.DataFrame, closed_at: pd.Series, calendar: Calendar) -> pd.DataFrame:
+    """A closing given as a day is booked on that day, whatever time zone the calendar has later."""
+    day = closed_at.str.strip()
+    given = parse_values(day.where(day.str.match(DATE_PATTERN).fillna(False).astype(bool)), "date", calendar).values
+    if given.isna().all():
+        return frame
+    return frame.assign(booked_on=frame["booked_on"].fillna(given) if "booked_on" in frame else given)
 
 
 def _row_problems(spec: TableSpec, frame: pd.DataFrame, as_of: pd.Timestamp) -> list[tuple[str, pd.Series]]:

@@ -24,6 +24,12 @@ from crm.calendar import DATE, Calendar
 from crm.errors import DataUnusable, Detail
 from crm.tables import CrmTables, FieldClass
 
+# Delta forgets how to read versions older than 30 days unless told otherwise.
+KEEP_EVERY_VERSION: dict[str, str | None] = {
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.enableExpiredLogCleanup": "false",
+}
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -180,7 +186,7 @@ def _write_table(workspace: Path, name: str, frame: pd.DataFrame) -> int:
         if field.type == pa.timestamp("us"):
             # A local day, not an instant: Delta would take a naive timestamp for something else.
             arrow = arrow.set_column(place, field.name, arrow.column(place).cast(pa.date32()))
-    write_deltalake(str(path), arrow, mode="overwrite", schema_mode="overwrite")
+    write_deltalake(str(path), arrow, mode="overwrite", schema_mode="overwrite", configuration=KEEP_EVERY_VERSION)
     return DeltaTable(str(path)).version()
 
 

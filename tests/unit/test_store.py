@@ -109,6 +109,16 @@ def test_earlier_versions_can_still_be_read(tmp_path: Path):
     assert read_tables(tmp_path).tables["deals"]["amount"].tolist() == [2.0, 3.0]
 
 
+def test_delta_is_told_to_keep_every_version(tmp_path: Path):
+    for _ in range(2):
+        write(tmp_path, tables(deal_id=["A"]), {"deals"})
+    log = tmp_path / "data" / "deals" / "_delta_log"
+    settings = [
+        line for path in sorted(log.glob("*.json")) for line in path.read_text().splitlines() if "metaData" in line
+    ]
+    assert settings and all('"delta.enableExpiredLogCleanup":"false"' in line for line in settings)
+
+
 def test_a_table_that_did_not_change_is_not_written_again(tmp_path: Path):
     write(tmp_path, tables(deal_id=["A"], amount=[1.0]), {"deals", "stages"})
     write(tmp_path, tables(deal_id=["A"], amount=[2.0]), {"deals"})
