@@ -1,9 +1,9 @@
 """Why a win probability is what it is: effects of features in points, against the average open deal.
 
 Learners add up on log-intensities, a probability does not. So each feature's share of the log-intensities (TreeSHAP of
-the trees, coefficient times distance of the linear partner) is carried along the straight path from the reference to the
-deal and counted at the slope the probability has on the way (Aumann and Shapley, Values of Non-Atomic Games, 1974). The
-effects sum to the difference exactly.
+the trees, coefficient times distance of the linear partner) is carried along the straight path from the reference to
+the deal and counted at the slope the probability has on the way (Aumann and Shapley, Values of Non-Atomic Games, 1974).
+The effects sum to the difference exactly.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -204,7 +204,7 @@ def path_slopes(start: Curves, end: Curves) -> dict[str, np.ndarray]:
 
 
 def _parts(model: HazardModel, features: pd.DataFrame, calendar: Calendar) -> dict[str, np.ndarray]:
-    """By cause, (n, m, groups + 1): the parts that sum to the raw log-intensity of each snapshot and bin, constant last."""
+    """By cause, (n, m, groups + 1): the parts that sum to the raw log-intensity of each bin, the constant last."""
     grid = build_grid(features["as_of"], calendar, model.bins)
     base = grid.base[grid.group]
     rows = bin_rows(model.encoder.transform(features), days_to_close_date(features), grid)

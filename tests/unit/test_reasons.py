@@ -1,0 +1,124 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulated_deals import CALENDAR, CATALOGUE, Declared, SimulatedDeals, simulate_deals
+
+from models.calibration import CauseCalibration, HazardCalibration
+from models.hazard import HazardModel, fit_hazards
+from models.reasons import Explanation, ReferenceDeal, explain_deals, fit_reference, tell_reasons
+
+BINS = np.array([0.0, 14.0, 30.0, 60.0, 120.0, 365.0])
+PAST = simulate_deals(500, seed=11)
+CORRECTED = HazardCalibration(CauseCalibration(0.3, 0.8), CauseCalibration(-0.2, 1.1))
+
+
+@pytest.fixture(scope="module")
+def model() -> HazardModel:
+    return fit_hazards(PAST.features, PAST.outcomes, CALENDAR, BINS, catalogue=CATALOGUE, seed=1)
+
+
+@pytest.fixture(scope="module")
+def reference(model: HazardModel) -> ReferenceDeal:
+    return fit_reference(model, PAST.features, CALENDAR, seed=1)
+
+
+@pytest.fixture(scope="module")
+def future() -> SimulatedDeals:
+    return simulate_deals(60, seed=12)
+
+
+def effects_of(explanation: Explanation, name: str) -> np.ndarray:
+    return explanation.effects[:, explanation.groups.index(name)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    weight=st.floats(0.0, 1.0),
+    won=st.tuples(st.floats(-2.0, 2.0), st.floats(0.3, 1.7)),
+    lost=st.tuples(st.floats(-2.0, 2.0), st.floats(0.3, 1.7)),
+    row=st.integers(0, len(PAST.features) - 1),
+    fit=st.floats(-30.0, 30.0) | st.just(float("nan")),
+)
+def test_effects_sum_to_the_difference_from_the_average_deal(
+    model: HazardModel,
+    reference: ReferenceDeal,
+    weight: float,
+    won: tuple[float, float],
+    lost: tuple[float, float],
+    row: int,
+    fit: float,
+) -> None:
+    blended, calibration = model.with_weight(weight), HazardCalibration(CauseCalibration(*won), CauseCalibration(*lost))
+    deal = PAST.features.iloc[[row]].assign(fit=fit)
+    told = explain_deals(blended, calibration, reference, deal, CALENDAR)
+    difference = 100 * (told.win_probability - told.reference_probability)
+    assert told.effects.sum(axis=1) == pytest.approx(difference, abs=1e-6)
+    scored = calibration.apply(blended.curves(deal, CALENDAR)).probability_by(365.0).won
+    assert told.win_probability == pytest.approx(scored, abs=1e-9)
+
+
+def test_what_makes_deals_won_has_the_effect_it_truly_has(
+    model: HazardModel, reference: ReferenceDeal, future: SimulatedDeals
+) -> None:
+    told = explain_deals(model, HazardCalibration(), reference, future.features, CALENDAR)
+    known = future.features["fit"].notna().to_numpy()
+    # The effect levels off where the chance nears 0 or 1; its order does not.
+    effects, fits = pd.Series(effects_of(told, "fit")[known]), future.features["fit"][known].reset_index(drop=True)
+    assert effects.corr(fits, "spearman") > 0.9
+    by_stage = pd.Series(effects_of(told, "stage")).groupby(future.features["stage"].to_numpy()).mean()
+    assert by_stage["Meeting"] < -3 < 3 < by_stage["Terms"]
+    assert np.abs(effects_of(told, "noise")).mean() < 0.3 * np.abs(effects_of(told, "fit")).mean()
+
+
+def test_deals_are_explained_the_same_alone_and_among_others(
+    model: HazardModel, reference: ReferenceDeal, future: SimulatedDeals
+) -> None:
+    together = explain_deals(model, CORRECTED, reference, future.features, CALENDAR)
+    alone = explain_deals(model, CORRECTED, reference, future.features.iloc[[5]], CALENDAR)
+    assert alone.effects[0] == pytest.approx(together.effects[5], abs=1e-9)
+
+
+def test_a_reference_read_back_explains_the_same(
+    model: HazardModel, reference: ReferenceDeal, future: SimulatedDeals
+) -> None:
+    again = ReferenceDeal.from_dict(json.loads(json.dumps(reference.to_dict())))
+    first, second = (explain_deals(model, CORRECTED, each, future.features, CALENDAR) for each in (reference, again))
+    np.testing.assert_array_equal(first.effects, second.effects)
+
+
+def one_deal(**effects: float) -> Explanation:
+    return Explanation(tuple(effects), np.array([list(effects.values())]), np.array([0.5]), np.array([0.4]))
+
+
+def test_reasons_are_the_strongest_first_at_most_five_and_say_the_deals_own_value() -> None:
+    names = [f"sign{place}" for place in range(7)]
+    explanation = one_deal(**{name: (-1) ** place * (place + 1.0) for place, name in enumerate(names)})
+    features = pd.DataFrame([{name: float(place) for place, name in enumerate(names)}])
+    reasons = tell_reasons(explanation, features, dict.fromkeys(names, Declared()))[0]
+    assert [reason["effect"] for reason in reasons] == [7.0, -6.0, 5.0, -4.0, 3.0]
+    assert reasons[0] == {"feature": "sign6", "text": "value 6.0", "effect": 7.0}
+
+
+def test_what_nobody_may_read_and_what_shows_as_zero_is_not_told() -> None:
+    explanation = one_deal(fit=2.0, noise=9.0, days_to_close_date=0.01, undeclared=5.0)
+    features = pd.DataFrame([{"fit": 1.0, "noise": 1.0, "days_to_close_date": 3.0, "undeclared": 1.0}])
+    assert [reason["feature"] for reason in tell_reasons(explanation, features, CATALOGUE)[0]] == ["fit"]
+
+
+def test_a_reason_for_the_chain_is_not_told_to_everyone() -> None:
+    catalogue = {"fit": replace(CATALOGUE["fit"], audience="chain")}
+    features = pd.DataFrame([{"fit": 1.0}])
+    assert tell_reasons(one_deal(fit=2.0), features, catalogue, audiences=["everyone"]) == [[]]
+    assert len(tell_reasons(one_deal(fit=2.0), features, catalogue)[0]) == 1
+
+
+def test_texts_say_categories_unknown_values_and_amounts_in_plain_words() -> None:
+    catalogue = {**CATALOGUE, "log_amount": Declared(unit="log of base currency", reason="amount of {value}")}
+    features = pd.DataFrame([{"stage": "Offer", "fit": np.nan, "log_amount": np.log(12500.0)}])
+    reasons = tell_reasons(one_deal(stage=3.0, fit=2.0, log_amount=1.0), features, catalogue)[0]
+    assert [reason["text"] for reason in reasons] == ["in stage Offer", "fit unknown: nobody asked", "amount of 12,500"]
