@@ -66,10 +66,9 @@ def test_what_makes_deals_won_has_the_effect_it_truly_has(
     model: HazardModel, reference: ReferenceDeal, future: SimulatedDeals
 ) -> None:
     told = explain_deals(model, HazardCalibration(), reference, future.features, CALENDAR)
-    known = future.features["fit"].notna().to_numpy()
-    # The effect levels off where the chance nears 0 or 1; its order does not.
-    effects, fits = pd.Series(effects_of(told, "fit")[known]), future.features["fit"][known].reset_index(drop=True)
-    assert effects.corr(fits, "spearman") > 0.9
+    good, poor = (future.features["fit"] > 0.7).to_numpy(), (future.features["fit"] < -0.7).to_numpy()
+    assert (effects_of(told, "fit")[good] > 2).all()
+    assert (effects_of(told, "fit")[poor] < -2).all()
     by_stage = pd.Series(effects_of(told, "stage")).groupby(future.features["stage"].to_numpy()).mean()
     assert by_stage["Meeting"] < -3 < 3 < by_stage["Terms"]
     assert np.abs(effects_of(told, "noise")).mean() < 0.3 * np.abs(effects_of(told, "fit")).mean()
