@@ -172,12 +172,21 @@ def _field_steps(
         place = change_rows.first_after(deal, moments)
         return np.where(place >= 0, count + changes[place] if len(changes) else deal, deal)
 
+    def is_closed(reference: np.ndarray) -> np.ndarray:
+        """Whether the referenced stages are closed ones; no value of another field is."""
+        if field != "stage":
+            return np.zeros(len(reference), dtype=bool)
+        stages = pool.take(reference).reset_index(drop=True)
+        return read_stage_book(tables).look_up(stages, _pipelines(deals), "is_closed") == 1
+
     # 1. the last history row at or before T
     steps = [(row_deal, row_at, count + len(rows) + np.arange(len(rows)))]
-    # 1. what an import found counts from that import on (the first one: only later than it)
+    # 1. what an import found counts from that import on (the first one: only later than it); a closing is no field value
     first_seen = facts.first_seen_at
     found_at = np.where(first_seen != NEVER, first_seen, _first_import(tables))
-    steps.append((everyone, found_at, old_value_after(everyone, found_at)))
+    found = old_value_after(everyone, found_at)
+    keep = ~is_closed(found)
+    steps.append((everyone[keep], found_at[keep], found[keep]))
     # 2. a tracked field looks back to the old value of its first change, from the moment its history is complete
     known = tables.field_classes.get(field)
     if known is not None and known.tracked == "tracked":
@@ -186,10 +195,8 @@ def _field_steps(
         start = np.where(first_seen != NEVER, np.maximum(start, first_seen), start)
         first_row = DatedRows(row_deal, row_at).last_until(everyone, start)
         reference = old_value_after(everyone, start)
-        if field == "stage":
-            book = read_stage_book(tables)
-            closed = book.look_up(pool.take(reference).reset_index(drop=True), _pipelines(deals), "is_closed") == 1
-            reference = np.where(closed, count + 2 * len(rows) + everyone, reference)
+        # … and a closed stage read backwards becomes the pipeline's first open one
+        reference = np.where(is_closed(reference), count + 2 * len(rows) + everyone, reference)
         keep = first_row < 0
         steps.insert(0, (everyone[keep], start[keep], reference[keep]))
     if field == "stage":

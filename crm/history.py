@@ -70,7 +70,7 @@ def build_history(tables: CrmTables) -> DealHistory:
     won = lives.endings[lives.endings["outcome"] == "won"].reset_index(drop=True)
     return DealHistory(
         states=build_states(tables, lives),
-        changes=_build_changes(tables, book),
+        changes=_build_changes(tables, book, lives.left_out),
         spells=lives.spells,
         endings=lives.endings,
         wins=won.rename(columns={"at": "won_at", "until": "undone_at"})[["deal_id", "won_at", "undone_at", "booked_on"]],
@@ -82,13 +82,16 @@ def build_history(tables: CrmTables) -> DealHistory:
     )
 
 
-def _build_changes(tables: CrmTables, book: StageBook) -> pd.DataFrame:
+def _build_changes(tables: CrmTables, book: StageBook, left_out: pd.Index) -> pd.DataFrame:
     deals, rows = tables.get("deals"), tables.get("deal_history")
+    deals = deals[~deals["deal_id"].isin(left_out)]
     rows = rows.sort_values("changed_at", kind="stable", ignore_index=True)
-    created = rows["deal_id"].map(deals.set_index("deal_id")["created_at"])
+    created = deals.set_index("deal_id")["created_at"].reindex(rows["deal_id"]).set_axis(rows.index)
     initial = rows["changed_at"].eq(created) & rows["old_value"].isna()
     same = rows["old_value"].eq(rows["new_value"])
-    rows = rows[created.notna() & ~initial & ~same].reset_index(drop=True)
+    # A row dated before the deal was created became known with the deal.
+    rows = rows.assign(changed_at=rows["changed_at"].where(rows["changed_at"] > created, created))
+    rows = rows[created.notna() & ~initial & ~same].sort_values("changed_at", kind="stable", ignore_index=True)
     numbers = {side: pd.Series(float("nan"), index=rows.index) for side in ("old", "new")}
     for field, places in rows.groupby("field").groups.items():
         for side, column in numbers.items():

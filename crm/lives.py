@@ -153,7 +153,8 @@ def _moves(tables: CrmTables, deals: pd.DataFrame, book: StageBook) -> tuple[pd.
     reopened = deals["deal_id"][~closed_now & ~last_open]
 
     ends = closed_at.where(silent)
-    rows = rows[~(rows["at"] >= rows["deal_id"].map(ends.set_axis(deals["deal_id"])))]
+    end_of = ends.set_axis(deals["deal_id"]).reindex(rows["deal_id"])
+    rows = rows[~(rows["at"].array >= end_of.array)]
     births = born.assign(
         at=born["created_at"],
         order=0,
@@ -167,7 +168,7 @@ def _moves(tables: CrmTables, deals: pd.DataFrame, book: StageBook) -> tuple[pd.
         _at(reopened, pd.Series(tables.as_of, index=reopened.index), "open", order=3),
         *_removals(tables, deals),
     ]
-    moves = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    moves = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     moves["stage"] = moves["stage"].astype("str")
     moves = moves.sort_values(["deal_id", "at", "order"], kind="stable", ignore_index=True)
     gone = moves["order"].eq(4).groupby(moves["deal_id"]).cumsum()
@@ -210,7 +211,7 @@ def _with_booked_on(phases: pd.DataFrame, tables: CrmTables, deals: pd.DataFrame
         tables.calendar.local_days(_column(deals, "closed_at")).astype("datetime64[us]")
     )
     stands = ~phases.duplicated("deal_id", keep="last") & phases["state"].isin(["won", "lost"])
-    said = phases["deal_id"].map(pd.Series(stated.to_numpy(), index=deals["deal_id"])).where(stands)
+    said = stated.set_axis(deals["deal_id"]).reindex(phases["deal_id"]).set_axis(phases.index).where(stands)
     return phases.assign(booked_on=said.fillna(booked_on))
 
 

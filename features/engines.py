@@ -18,4 +18,4 @@ def run_on_duckdb(statement: str, relations: Mapping[str, pa.Table], *, threads:
     with duckdb.connect(":memory:", config=config) as connection:
         for name, relation in relations.items():
             connection.register(name, relation)
-        return connection.execute(statement).to_arrow_table()
+        return connection.sql(statement).to_arrow_table()

@@ -99,7 +99,12 @@ def known_at(tables: CrmTables, moment: pd.Timestamp) -> dict[str, pd.DataFrame]
     }
 
 
-@settings(max_examples=400, deadline=None, phases=UNSHRUNK)
+def reopened_between(tables: CrmTables, moment: pd.Timestamp, later: pd.Timestamp) -> pd.Series:
+    endings = build_history(tables).endings
+    return endings["deal_id"][(endings["at"] <= moment) & (endings["until"] > moment) & (endings["until"] <= later)]
+
+
+@settings(max_examples=300, deadline=None, phases=UNSHRUNK)
 @given(tables=companies(), cut=st.integers(0, 20), back=st.integers(0, 10))
 def test_the_past_reads_the_same_from_the_full_and_from_the_truncated_export(
     tables: CrmTables, cut: int, back: int
@@ -110,7 +115,10 @@ def test_the_past_reads_the_same_from_the_full_and_from_the_truncated_export(
         for name, expected in full.items():
             got = cut_off[name]
             if name == "values":
-                got = got[got["deal_id"].isin(expected["deal_id"])].reset_index(drop=True)
+                # Rule 0 gives a deal that was closed then and open again at the cut today's value, by the contract's letter.
+                comparable = expected["deal_id"][~expected["deal_id"].isin(reopened_between(tables, moment, day(cut)))]
+                got = got[got["deal_id"].isin(comparable)].reset_index(drop=True)
+                expected = expected[expected["deal_id"].isin(comparable)].reset_index(drop=True)
             pd.testing.assert_frame_equal(got, expected, check_dtype=False, obj=f"{name} at {moment}")
 
 
