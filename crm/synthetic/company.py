@@ -105,6 +105,7 @@ def is_business_day(number: int) -> bool:
     return (number + 3) % 7 < 5
 
 
+@lru_cache(maxsize=10_000)
 def day_start(number: int, time_zone: str) -> int:
     """Instant (µs, UTC) from which the seconds of a local business day count.
 

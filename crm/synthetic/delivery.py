@@ -72,7 +72,7 @@ class Delivery:
         return self.midnight(day_number(day)) + np.asarray(deal, np.int64) % 20_000 * 1_000_000
 
     def visible_changes(self) -> pd.DataFrame:
-        """The changes a migration leaves: open deals begin with the values of that night, closed ones have no history."""
+        """The changes a migration leaves: open deals begin with that night's values, closed ones have no history."""
         if self.migrated_on is None:
             return self.changes
         before = self.changes["at"].to_numpy() < self.imported_at(self.changes["deal"].to_numpy())

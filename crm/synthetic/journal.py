@@ -30,10 +30,11 @@ class Journal:
         return Journal({table: list(chunks) for table, chunks in self.chunks.items()})
 
     def append(self, table: str, **columns: np.ndarray | float) -> None:
-        """Add rows; scalars are repeated."""
-        arrays = np.broadcast_arrays(*columns.values())
-        if arrays[0].ndim and arrays[0].size:
-            self.chunks.setdefault(table, []).append(dict(zip(columns, (a.copy() for a in arrays), strict=True)))
+        """Add rows; scalars are repeated, and the arrays are kept as they are: nobody may alter them later."""
+        n = max(np.size(values) for values in columns.values() if np.ndim(values))
+        if n:
+            rows = {name: v if isinstance(v, np.ndarray) else np.full(n, v) for name, v in columns.items()}
+            self.chunks.setdefault(table, []).append(rows)
 
     def columns(self, table: str) -> Rows:
         """All rows so far, in the order of entry; empty if there is none."""
@@ -87,5 +88,5 @@ class Workday:
 
     def enter(self, deal: np.ndarray, at: np.ndarray, of: int, value: np.ndarray | float, kind: int) -> None:
         """Write a field of some deals, each by its owner."""
-        by = self.deals["owner"][deal].astype(np.int32)
-        self.journal.append("changes", deal=deal, at=at, field=of, value=np.asarray(value, float), kind=kind, by=by)
+        by, number = self.deals["owner"][deal].astype(np.int32), np.full(len(deal), value, float)
+        self.journal.append("changes", deal=deal, at=at, field=of, value=number, kind=kind, by=by)

@@ -14,8 +14,8 @@ CONTACTS_PER_ACCOUNT = 8
 _EMAIL, _CALL, _MEETING, _TASK = range(len(ACTIVITY_TYPES))
 _OUTBOUND, _INBOUND, _NEITHER = 0, 1, -1
 _DECISION_MAKER = CONTACT_ROLES.index("decision maker")
-# Of a cumulative call: its category, the share counted of its deals due this quarter, and the share of a typical quarter
-# that is hoped for on top, by the time left.
+# Of a cumulative call: its category, the share counted of its deals due this quarter, and the share of a typical
+# quarter that is hoped for on top, by the time left.
 _CALLED = (("commit", 0.65, 0.45), ("most_likely", 0.35, 0.2), ("best_case", 0.25, 0.2))
 
 

@@ -24,7 +24,8 @@ class Futures:
     outcome : (k, deals) of the first closing: OPEN (none), WON or LOST.
     closed_day : (k, deals) local day number of the first closing; 0 if none.
     bookings : one entry a win: `future`, `owner`, `day` it is booked on, `amount` in base currency at the rate of the
-        period's start, `is_new` (the deal did not exist at the start). A reopened win has a second, negative entry.
+        period's start, `is_new` (the deal did not exist at the start). A win that is reopened has a second, negative
+        entry on the day it had been booked on.
     """
 
     k: int
