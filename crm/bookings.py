@@ -51,8 +51,8 @@ def bookings(
 
     Returns
     -------
-    Frame: the columns of `shown_deals` at `known_at`, won_at, booked_on, and rep, team, region, managers of the owner as
-    that day began. Money is rated at booked_on; unknown money is NaN.
+    Frame: the columns of `shown_deals` at `known_at`, won_at, booked_on, and rep, team, region, managers of the owner
+    when that day began. Money is rated at booked_on; unknown money is NaN.
     """
     wins = wins_counting(history, known_at).dropna(subset=["booked_on"])
     if period is not None:

@@ -1,8 +1,8 @@
 """Bookings still to come from deals that do not exist yet: how many deals are created a day, and how soon they are won.
 
 With r deals created a day and F(u) the chance that a deal is won within u days of its creation, the wins of the next x
-days from deals created in them number r × (the integral of F from 0 to x). Past periods then say how this differs towards
-a period's end: renewals created in bulk at its start bring nothing more late in it, closing rushes bring more.
+days from deals created in them number r × (the integral of F from 0 to x). Past periods then say how this differs
+towards a period's end: renewals created in bulk at its start bring nothing more late in it, a closing rush brings more.
 """
 
 from collections.abc import Callable, Mapping
@@ -132,27 +132,32 @@ def _lives_known_at(tables: CrmTables, history: DealHistory, known_at: pd.Timest
     deals = tables.get("deals")[["deal_id", "created_at"]]
     age = (known_at - deals["created_at"]).dt.total_seconds() / _DAY
     deals = deals.assign(age=age)[(age >= 0) & (age <= _LOOK_BACK_DAYS) & ~deals["deal_id"].isin(history.left_out)]
+    if deals.empty:
+        return deals
     spells = history.spells[history.spells["opened_at"] <= known_at].sort_values("opened_at", kind="stable")
-    last = spells.drop_duplicates("deal_id", keep="last").set_index("deal_id")
-    ended_at = deals["deal_id"].map(last["ended_at"])
-    ended_at = ended_at.where(ended_at <= known_at)
-    won = bookings(tables, history, known_at).drop_duplicates("deal_id", keep="last").set_index("deal_id")
-    won_at = deals["deal_id"].map(won["won_at"])
+    last = _by_deal(spells, deals)
+    ended_at = last["ended_at"].where(last["ended_at"] <= known_at)
+    won = _by_deal(bookings(tables, history, known_at), deals)
     # A deal won, lost or deleted in the instant it was created has no open spell, and yet it has ended.
-    until = won_at.fillna(ended_at).fillna(deals["created_at"].where(~deals["deal_id"].isin(last.index)))
-    merged = deals["deal_id"].map(last["outcome"]).eq("merged") & ended_at.notna()
+    until = won["won_at"].fillna(ended_at).fillna(deals["created_at"].where(last["opened_at"].isna()))
+    merged = last["outcome"].eq("merged") & ended_at.notna()
     shown = shown_deals(tables, history, deals[["deal_id"]].assign(as_of=known_at))
     lives = deals.assign(
         deal_type=shown["deal_type"].fillna(UNKNOWN_TYPE),
         **{name: shown[name] for name in ("owner_id", *MIXES)},
         days=((until - deals["created_at"]).dt.total_seconds() / _DAY).clip(lower=0).fillna(deals["age"]),
-        is_won=won_at.notna(),
-        is_lost=until.notna() & won_at.isna() & ~merged,
-        won_at=won_at,
-        booked_on=deals["deal_id"].map(won["booked_on"]),
-        amount_base=deals["deal_id"].map(won["amount_base"]),
+        is_won=won["won_at"].notna(),
+        is_lost=until.notna() & won["won_at"].isna() & ~merged,
+        booked_on=won["booked_on"],
+        amount_base=won["amount_base"],
     )
     return lives.sort_values("deal_id", ignore_index=True)
+
+
+def _by_deal(rows: pd.DataFrame, deals: pd.DataFrame) -> pd.DataFrame:
+    """The last row of each deal, aligned with `deals`; missing where there is none."""
+    last = rows.drop_duplicates("deal_id", keep="last").set_index("deal_id")
+    return last.reindex(deals["deal_id"]).set_axis(deals.index)
 
 
 def _life_table(deals: pd.DataFrame, *, toward: np.ndarray | None = None) -> np.ndarray:
@@ -198,7 +203,7 @@ def _recent_rate(age: pd.Series, oldest: float) -> float:
 
 
 def _amounts(won: pd.DataFrame, overall: float) -> tuple[np.ndarray, float]:
-    """Mean amount of wins by bin of days since creation, shrunk to the type's and the overall mean; and the variation."""
+    """Mean amount of wins by bin of days since creation, shrunk to the type's and the overall mean; the variation."""
     won = won.dropna(subset=["amount_base"])
     mean = (won["amount_base"].sum() + _PRIOR_WINS * overall) / (len(won) + _PRIOR_WINS)
     bin_of = np.clip(np.searchsorted(_EDGES, won["days"], side="right") - 1, 0, len(_EDGES) - 2)

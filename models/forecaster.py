@@ -115,11 +115,12 @@ def _with_calls(
     """The nodes with their heads' calls and quotas beside them."""
     calls = calls_at(tables, as_of, period, bookings(tables, history, as_of, period))
     head = rows["head_id"]
-    rows = rows.assign(**{f"call_{category}": head.map(calls[category]) for category in CALLED})
+    said = calls.reindex(head).set_axis(rows.index)
+    rows = rows.assign(**{f"call_{category}": said[category] for category in CALLED})
     rows["call_user_id"] = head.where(head.isin(calls.index))
-    rows["call_submitted_at"] = head.map(calls["submitted_at"])
+    rows["call_submitted_at"] = said["submitted_at"]
     rows["call_rolled_up"] = [_rolled_up(chart, calls["commit"], user) for user in head]
-    rows["quota"] = head.map(quotas_at(tables, as_of, period)).astype("float64")
+    rows["quota"] = quotas_at(tables, as_of, period).reindex(head).set_axis(rows.index)
     reached = (samples >= rows["quota"].to_numpy()[:, None]).mean(axis=1)
     return rows.assign(probability_of_quota=np.where(rows["quota"].notna(), reached, np.nan))
 
