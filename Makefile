@@ -38,7 +38,7 @@ packages:  # Missing Debian packages of packages.txt: installed as root on Debia
 	@.ci/packages
 
 test: packages $(READY) lint types  ## Everything: lint, types, all tests
-	$(BIN)/pytest -n $(WORKERS) tests
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -48,7 +48,7 @@ types: $(READY)
 	$(BIN)/mypy $(CODE)
 
 quick: $(READY) lint  ## The tests that take seconds
-	$(BIN)/pytest -n $(WORKERS) -m "not slow" tests/architecture tests/docs tests/spec tests/unit
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow" tests/architecture tests/docs tests/spec tests/unit
 
 bench: $(READY)  ## Each promise of speed and skill, measured on this machine
 	for promise in $(filter-out %bench_bank.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$promise; done

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from crm.errors import Detail, NoModel
 from dealcast.session import Session
 from models.bundle import model_card
 from models.bundle_store import (
-    Promotion,
     bundles_folder,
     list_bundles,
     previous_champion,
@@ -42,19 +43,20 @@ def show_model(workspace: Path, version: str | None) -> dict[str, Any]:
     if version is None:
         step = "Train one: `dealcast train`, or name a model of `dealcast models list`."
         raise NoModel("There is no champion.", Detail("bundles/CHAMPION", None, "a champion serves", step))
-    return model_card(workspace, read_manifest(bundles_folder(workspace) / version))
+    card = model_card(workspace, read_manifest(bundles_folder(workspace) / version))
+    return {**card, "promoted_at": card["promoted_at"] and pd.Timestamp(card["promoted_at"])}
 
 
-def promote(session: Session, version: str, reason: str) -> Promotion:
+def promote(session: Session, version: str, reason: str) -> dict[str, Any]:
     """Make a model the champion, here and in the registry."""
     promotion = set_champion(session.workspace, version, by=session.user, reason=reason, at=session.now)
     tracking = _tracking()
     if tracking:
         tracking.set_alias(session.workspace, CHAMPION, version)
-    return promotion
+    return {**promotion.to_dict(), "at": session.now}
 
 
-def rollback(session: Session) -> Promotion:
+def rollback(session: Session) -> dict[str, Any]:
     """Make the champion before this one the champion again."""
     return promote(session, previous_champion(session.workspace), "rollback")
 

@@ -113,8 +113,8 @@ class State:
         """The forecast rows a user may see: those of himself and of whom he manages, whole subtrees all."""
         if viewer is None:
             return nodes
-        of_people = nodes["node_type"].isin(["rep", "manager"])
-        return nodes[of_people & [self.may_see_owner(viewer, user) for user in nodes["node_id"]]]
+        mine = nodes["node_id"].map(lambda user: self.may_see_owner(viewer, user))
+        return nodes[nodes["node_type"].isin(["rep", "manager"]) & mine]
 
     def forecast(self, period: Period) -> pd.DataFrame:
         """The contract's forecast rows of a period, computed once."""
@@ -158,10 +158,10 @@ def load_state(workspace: Path, ledger: Ledger, before: State | None = None) -> 
 
 def with_change(scores: pd.DataFrame, ledger: Ledger, as_of: pd.Timestamp) -> pd.DataFrame:
     """The scores with what changed, in points, since the last one published for a moment at least seven days before."""
-    earlier = ledger.scores_published_before(as_of - pd.Timedelta(days=CHANGE_DAYS)).set_index("deal_id")
-    then = scores["deal_id"].map(earlier["win_probability"]).astype("float64")
-    since = scores["deal_id"].map(earlier["as_of"])
-    return scores.assign(score_change=100 * (scores["win_probability"] - then), score_change_since=since)
+    published = ledger.scores_published_before(as_of - pd.Timedelta(days=CHANGE_DAYS)).set_index("deal_id")
+    earlier = published.reindex(scores["deal_id"]).set_axis(scores.index)
+    change = 100 * (scores["win_probability"] - earlier["win_probability"])
+    return scores.assign(score_change=change, score_change_since=earlier["as_of"])
 
 
 class Follower:

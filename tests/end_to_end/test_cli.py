@@ -1,0 +1,343 @@
+"""The command line from an export to a forecast, on a small synthetic company, as a user would run it."""
+
+import contextlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from crm.synthetic import CompanyConfig, export, simulate
+from dealcast.cli import answer
+from dealcast.demo import write_export
+from dealcast.session import run
+from ledger.ledger import open_ledger
+from models.forecaster import FORECAST_COLUMNS
+from serving.schema import SCORE_COLUMNS
+
+pytestmark = pytest.mark.slow
+
+COMPANY = CompanyConfig(seed=5, days=560, n_reps=8, n_teams=2, n_regions=2, deals_per_week=14.0)
+PAST, EARLIER = "2024-05-06", "2024-04-01"
+
+
+def dealcast(workspace: Path, *arguments: object) -> tuple[int, dict]:
+    """Run a command with `--json`: its exit code and its one document."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = answer(["--workspace", str(workspace), "--json", *map(str, arguments)])
+    return code, json.loads(printed.getvalue(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def done(workspace: Path, *arguments: object) -> dict:
+    """Run a command that succeeds."""
+    code, document = dealcast(workspace, *arguments)
+    assert code == 0, document
+    return document
+
+
+def refused(workspace: Path, *arguments: object) -> tuple[int, dict]:
+    """Run a command that fails, and check the shape of what it says."""
+    code, document = dealcast(workspace, *arguments)
+    assert document.keys() == {"error"} and document["error"].keys() == {"code", "message", "details"}
+    for detail in document["error"]["details"]:
+        assert detail.keys() == {"where", "value", "rule", "next_step"}
+    return code, document["error"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The export of a small company."""
+    folder = tmp_path_factory.mktemp("export")
+    write_export(export(simulate(COMPANY)), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def imported(folder, tmp_path_factory) -> tuple[Path, dict]:
+    workspace = tmp_path_factory.mktemp("imported") / "workspace"
+    return workspace, done(workspace, "import", folder)
+
+
+@pytest.fixture(scope="module")
+def trained(imported, tmp_path_factory) -> tuple[Path, dict]:
+    """A workspace with a champion and an older model that serves replays; tests that write take a copy."""
+    workspace = Path(shutil.copytree(imported[0], tmp_path_factory.mktemp("trained") / "workspace"))
+    return workspace, done(workspace, "train")
+
+
+@pytest.fixture
+def workspace(trained, tmp_path) -> Path:
+    return Path(shutil.copytree(trained[0], tmp_path / "workspace"))
+
+
+def test_an_import_counts_every_row_and_the_same_folder_again_changes_nothing(imported, folder, tmp_path):
+    workspace, report = imported
+    deals = len(pd.read_csv(folder / "deals.csv"))
+    assert report["tables"]["deals"] == {"read": deals, "new": deals, "changed": 0, "unchanged": 0, "refused": 0}
+    assert report["changed"] and report["as_of"].endswith("Z") and isinstance(report["findings"], list)
+    copy = shutil.copytree(workspace, tmp_path / "copy")
+    again = done(copy, "import", folder)
+    assert not again["changed"] and again["data_version"] == report["data_version"]
+    assert again["tables"]["deals"]["unchanged"] == deals
+
+
+def test_check_tells_the_class_of_every_field_and_its_findings(imported):
+    document = done(imported[0], "check")
+    assert document["data_version"] == imported[1]["data_version"]
+    assert {known["class"] for known in document["fields"].values()} == {"tracked", "untracked"}
+    assert all(0 <= known["known_share"] <= 1 for known in document["fields"].values())
+    keys = {"code", "severity", "title", "rows", "amount_base", "examples", "next_step"}
+    assert document["findings"] == imported[1]["findings"]
+    assert all(finding.keys() == keys and len(finding["examples"]) <= 5 for finding in document["findings"])
+
+
+def test_training_judges_the_model_beside_every_baseline_and_makes_a_first_champion(trained):
+    report = trained[1]
+    assert report["gate"]["decision"] == "promoted" and report["champion"] == report["model_version"]
+    assert report["deals"].keys() == {"won", "lost", "open"} and report["snapshots"] > 0
+    names = {"base_rate", "stage_probability", "stage_win_rate", "naive_bayes", "forecast_category"}
+    assert names | {"logistic_regression", "lightgbm_current_fields"} <= report["baselines"].keys()
+    for metrics in (report["metrics"], *report["baselines"].values()):
+        assert {"log_loss", "brier", "auc", "calibration_error", "calibration_slope"} <= metrics.keys()
+
+
+def test_scores_are_rows_of_the_contract_and_are_published(workspace):
+    document = done(workspace, "score")
+    assert document["published"] and document["out"] is None and document["deals"] == len(document["scores"]) > 0
+    for score in document["scores"]:
+        assert list(score) == list(SCORE_COLUMNS)
+        assert score["as_of"] == document["as_of"] and score["as_of"].endswith("Z")
+        assert score["period_win_probability"] <= score["win_probability"] <= 1
+        assert len(score["reasons"]) <= 5 and score["score_change"] is None
+    _, said = open_ledger(f"sqlite:///{workspace}/dealcast.db").latest_scores()
+    assert set(said["deal_id"]) == {score["deal_id"] for score in document["scores"]}
+
+
+def test_score_files_hold_the_same_rows_and_the_document_then_has_none(workspace, tmp_path):
+    rows = pd.DataFrame(done(workspace, "score")["scores"])
+    for name in ("scores.csv", "scores.parquet"):
+        document = done(workspace, "score", "--out", tmp_path / name)
+        assert "scores" not in document and document["out"] == str(tmp_path / name)
+    csv = pd.read_csv(tmp_path / "scores.csv", dtype={"deal_id": str})
+    parquet = pd.read_parquet(tmp_path / "scores.parquet")
+    assert list(csv["deal_id"]) == list(parquet["deal_id"]) == list(rows["deal_id"])
+    assert parquet["win_probability"].tolist() == rows["win_probability"].tolist() == csv["win_probability"].tolist()
+    assert [json.loads(text) for text in csv["reasons"]] == rows["reasons"].tolist()
+
+
+def test_forecasts_add_up_over_the_hierarchy(workspace):
+    document = done(workspace, "forecast", "--by", "deal_type")
+    nodes = pd.DataFrame(document["nodes"])
+    assert list(nodes) == list(FORECAST_COLUMNS) and document["published"]
+    assert nodes["scope"].str.startswith("deal_type=").any()
+    everything = nodes[nodes["scope"] == "all"]
+    company = everything.loc[everything["node_type"] == "company", "mean"].item()
+    for level in ("region", "team", "rep"):
+        assert everything.loc[everything["node_type"] == level, "mean"].sum() == pytest.approx(company)
+
+
+def test_files_hold_to_the_contract(workspace, tmp_path, shared):
+    files = [tmp_path / name for name in ("scores.csv", "scores.parquet", "forecast.csv", "forecast.parquet")]
+    for file in files:
+        done(workspace, "score" if file.stem == "scores" else "forecast", "--out", file)
+    checked = subprocess.run(
+        [sys.executable, shared / "tools" / "contract_check.py", *files], capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_named_period_is_forecast_and_a_day_inside_one_is_refused(workspace):
+    document = done(workspace, "forecast", "--period-start", "2024-10-01")
+    assert (document["period_start"], document["period_end"]) == ("2024-10-01", "2025-01-01")
+    code, error = refused(workspace, "forecast", "--period-start", "2024-10-02")
+    assert code == 2 and "2024-10-01" in error["details"][0]["next_step"]
+
+
+def test_what_changed_since_the_last_score_is_told_in_points(workspace, tmp_path):
+    newer = tmp_path / "newer"
+    state = simulate(COMPANY)
+    older = state.company.calendar.midnight(state.on) - pd.Timedelta(days=8)
+    fresh = tmp_path / "fresh"
+    write_export(export(state, older), tmp_path / "older")
+    write_export(export(state), newer)
+    done(fresh, "import", tmp_path / "older")
+    done(fresh, "train")
+    before = {score["deal_id"]: score for score in done(fresh, "score")["scores"]}
+    done(fresh, "import", newer)
+    changed = [score for score in done(fresh, "score")["scores"] if score["score_change"] is not None]
+    assert len(changed) > len(before) / 2
+    for score in changed:
+        then = before[score["deal_id"]]
+        assert score["score_change"] == pytest.approx(100 * (score["win_probability"] - then["win_probability"]))
+        assert score["score_change_since"] == then["as_of"]
+
+
+def test_a_replay_is_by_a_model_of_that_time_and_is_not_published(workspace):
+    champion = done(workspace, "score")["model_version"]
+    code, error = refused(workspace, "score", "--as-of", PAST)
+    assert (code, error["code"]) == (4, "unavailable")
+    assert PAST in error["details"][0]["next_step"]
+
+    older = done(workspace, "train", "--as-of", EARLIER)
+    assert older["trained_as_of"] == f"{EARLIER}T00:00:00Z"
+    assert older["gate"]["decision"] == "kept" and older["champion"] == champion
+    ledger = open_ledger(f"sqlite:///{workspace}/dealcast.db")
+    said = len(ledger.publications("scores", basis="published"))
+    replay = done(workspace, "score", "--as-of", PAST)
+    assert replay["model_version"] == older["model_version"] and not replay["published"]
+    assert replay["as_of"] == f"{PAST}T00:00:00Z"
+    assert not done(workspace, "forecast", "--as-of", PAST)["published"]
+    assert len(ledger.publications("scores", basis="published")) == said
+    assert ledger.publications("scores", basis="replayed") == []
+
+
+def test_the_data_s_own_moment_is_not_the_past_and_a_later_one_is_refused(workspace):
+    moment = done(workspace, "score")["as_of"]
+    assert done(workspace, "score", "--as-of", moment)["published"]
+    for later in ("2031-01-01", (pd.Timestamp(moment) + pd.Timedelta(seconds=1)).isoformat()):
+        for command in ("score", "forecast", "train"):
+            code, error = refused(workspace, command, "--as-of", later)
+            assert code == 2 and error["details"][0]["value"] == later
+
+
+def test_the_champion_can_be_promoted_and_rolled_back(workspace):
+    first = done(workspace, "models", "show")["model_version"]
+    second = done(workspace, "train", "--as-of", EARLIER, "--promote", "never")["model_version"]
+    models = done(workspace, "models", "list")["models"]
+    assert [model["model_version"] for model in models] == [second, first]
+    assert models[1]["aliases"] == ["champion"]
+    moved = done(workspace, "models", "promote", second, "--reason", "trial")
+    assert (moved["champion"], moved["previous"], moved["reason"]) == (second, first, "trial") and moved["by"]
+    assert done(workspace, "models", "show")["model_version"] == second
+    assert done(workspace, "models", "rollback")["champion"] == first
+    card = done(workspace, "models", "show", second)
+    assert card["model_version"] == second and card["features"] and card["baselines"]
+    assert refused(workspace, "models", "show", "nobody")[0] == 4
+    assert refused(workspace, "models", "promote", "nobody")[0] == 4
+
+
+def test_a_key_is_shown_once_and_ends_when_revoked(tmp_path):
+    made = done(tmp_path, "keys", "create", "reporting", "--scope", "read,what_if")
+    assert made["key"] and made["scopes"] == ["read", "what_if"] and made["user"] is None
+    (listed,) = done(tmp_path, "keys", "list")["keys"]
+    assert listed["key_id"] == made["key_id"] and made["key"] not in json.dumps(listed)
+    assert done(tmp_path, "keys", "revoke", "reporting")["revoked_at"] is not None
+    assert refused(tmp_path, "keys", "revoke", "nobody")[0] == 2
+    assert refused(tmp_path, "keys", "create", "x", "--scope", "everything")[0] == 2
+
+
+def test_a_key_for_a_user_nobody_knows_is_refused(imported, tmp_path):
+    copy = shutil.copytree(imported[0], tmp_path / "copy")
+    code, error = refused(copy, "keys", "create", "x", "--scope", "read", "--user", "nobody")
+    assert code == 2 and error["details"][0]["value"] == "nobody"
+
+
+def test_the_catalogue_tells_every_feature(tmp_path):
+    features = done(tmp_path, "features", "list")["features"]
+    assert {"name", "unit", "higher_is"} <= features[0].keys()
+    assert done(tmp_path, "features", "show", "close_date_pushes") in features
+    code, error = refused(tmp_path, "features", "show", "close_date_push")
+    assert code == 2 and error["code"] == "not_found" and "close_date_pushes" in error["details"][0]["next_step"]
+
+
+def test_the_doctor_finds_nothing_wrong_with_a_trained_workspace(trained):
+    document = done(trained[0], "doctor")
+    assert document["ok"] and all(check["ok"] for check in document["checks"])
+    assert {"packages", "data", "champion", "ledger"} <= {check["name"] for check in document["checks"]}
+
+
+def test_the_doctor_names_a_damaged_model_and_hides_the_ledger_s_password(workspace, monkeypatch):
+    card = next(workspace.glob("bundles/*/manifest.json"))
+    card.write_text(card.read_text().replace("log_loss", "log_gain"), "utf-8")
+    monkeypatch.setenv("DEALCAST_LEDGER_URL", "postgresql://me:hunter2@127.0.0.1:1/none")
+    code, document = dealcast(workspace, "doctor")
+    wrong = {check["name"]: check for check in document["checks"] if not check["ok"]}
+    assert code in (3, 5) and not document["ok"] and wrong.keys() == {"champion", "ledger"}
+    assert "hunter2" not in json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "arguments"),
+    [
+        (2, []),
+        (2, ["nonsense"]),
+        (2, ["import"]),
+        (2, ["import", "no/such/folder"]),
+        (2, ["import", ".", "--mapping", "mapping.toml"]),
+        (2, ["train", "--trials", "5"]),
+        (2, ["train", "--promote", "perhaps"]),
+        (2, ["score", "--out", "scores.xlsx"]),
+        (2, ["score", "--out", "no/such/folder/scores.csv"]),
+        (2, ["score", "--json"]),
+        (2, ["forecast", "--by", "colour"]),
+        (2, ["review", "--period-start", "2026-01-01"]),
+        (2, ["models", "compare", "a", "b"]),
+        (2, ["features", "drift"]),
+        (3, ["check"]),
+        (3, ["train"]),
+        (3, ["score"]),
+        (3, ["forecast"]),
+        (4, ["models", "show"]),
+        (4, ["models", "rollback"]),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_in_an_empty_workspace_is_explained(tmp_path, exit_code, arguments):
+    code, error = refused(tmp_path / "workspace", *arguments)
+    assert code == exit_code and error["message"] and error["details"] and error["code"] != "internal"
+
+
+@pytest.mark.parametrize("as_of", ["yesterday", "2024-13-01", "06/05/2024"])
+def test_what_is_not_a_moment_is_refused(trained, as_of):
+    code, error = refused(trained[0], "score", "--as-of", as_of)
+    assert code == 2 and error["details"][0]["value"] == as_of
+
+
+def test_a_day_for_a_period_that_is_not_a_day_is_refused(trained):
+    assert refused(trained[0], "forecast", "--period-start", "soon")[0] == 2
+
+
+def test_without_a_champion_there_is_no_score(imported):
+    code, error = refused(imported[0], "score")
+    assert (code, error["code"]) == (4, "unavailable") and "dealcast train" in error["details"][0]["next_step"]
+
+
+def test_a_ledger_that_cannot_be_reached_is_the_other_side_s_failure(trained, monkeypatch):
+    monkeypatch.setenv("DEALCAST_LEDGER_URL", "postgresql://me:hunter2@127.0.0.1:1/none")
+    code, error = refused(trained[0], "score")
+    assert (code, error["code"]) == (5, "unavailable") and "hunter2" not in json.dumps(error)
+
+
+def test_people_get_tables_and_no_traceback(trained, tmp_path, capsys):
+    workspace = str(shutil.copytree(trained[0], tmp_path / "workspace"))
+    for arguments in (["check"], ["score"], ["forecast"], ["models", "list"], ["models", "show"], ["doctor"]):
+        assert answer(["--workspace", workspace, *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert "strongest reason" in shown and "commit call" in shown and "calibration_slope" in shown
+    assert answer(["--workspace", workspace, "score", "--as-of", "never"]) == 2
+    complaint = capsys.readouterr()
+    assert complaint.out == "" and complaint.err.startswith("Error: ") and "Traceback" not in complaint.err
+
+
+def test_a_bug_ends_with_one_and_keeps_its_traceback_in_a_file(tmp_path, capsys):
+    def broken() -> None:
+        raise RuntimeError("the reason")
+
+    assert run(broken, ["--workspace", str(tmp_path), "--json", "score"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    (log,) = tmp_path.glob("logs/*.log")
+    assert error["code"] == "internal" and str(log) in error["message"]
+    assert "RuntimeError: the reason" in log.read_text("utf-8")
+
+
+def test_the_installed_command_prints_one_document_and_its_progress_elsewhere(trained, tmp_path):
+    workspace = shutil.copytree(trained[0], tmp_path / "workspace")
+    command = [Path(sys.executable).with_name("dealcast"), "--workspace", workspace, "--json", "score"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 0 and json.loads(ended.stdout)["published"]
+    assert "score: publish" in ended.stderr
