@@ -40,19 +40,33 @@ def account_win_rate(deal: Deal) -> Term:
     return (won.or_else(0.0) + company_rate(deal) * PRIOR_DEALS) / (ended.or_else(0.0) + PRIOR_DEALS)
 
 
-@feature(unit="count", higher_is="better", controlled_by="buyer", reason="{value:.0f} deals won with this account before", missing=NO_ACCOUNT)
+@feature(
+    unit="count",
+    higher_is="better",
+    controlled_by="buyer",
+    reason="{value:.0f} deals won with this account before",
+    missing=NO_ACCOUNT,
+)
 def account_wins(deal: Deal) -> Term:
     """Deals won with the account so far."""
     return deal.account.won().count()
 
 
-@feature(unit="days", higher_is="worse", controlled_by="clock", reason="last win with this account {value:.0f} days ago", missing="no win yet")
+@feature(
+    unit="days",
+    higher_is="worse",
+    controlled_by="clock",
+    reason="last win with this account {value:.0f} days ago",
+    missing="no win yet",
+)
 def days_since_account_win(deal: Deal) -> Term:
     """Days since a deal with the account was won; unknown if none was."""
     return (deal.as_of - deal.account.won().last_at()) / DAY
 
 
-@feature(unit="count", controlled_by="buyer", reason="{value:.0f} other open deals with this account", missing=NO_ACCOUNT)
+@feature(
+    unit="count", controlled_by="buyer", reason="{value:.0f} other open deals with this account", missing=NO_ACCOUNT
+)
 def account_open_siblings(deal: Deal) -> Term:
     """Other deals open with the account."""
-    return deal.account.opened().count() - deal.account.ended().count() - 1.0
+    return deal.account.open_deals() - 1.0

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from crm.facts import microseconds
+from crm.facts import JUST_AFTER, microseconds
 from crm.history import DealHistory, values_at
 from crm.money import RateBook
 from crm.tables import CrmTables
@@ -24,10 +24,12 @@ class FeatureSources:
     ----------
     relations : Arrow table by name: state, change, activity, contact, opening, outcome, accounts, owners.
     inputs : which columns there are, and since when each source has rows.
+    currencies : every currency that a deal ever had.
     """
 
     relations: dict[str, pa.Table]
     inputs: Inputs
+    currencies: tuple[str, ...]
     tables: CrmTables
 
 
@@ -41,12 +43,13 @@ def build_sources(tables: CrmTables, history: DealHistory) -> FeatureSources:
         "opening": _timed(history.spells[["deal_id", "opened_at"]], "opened_at"),
         "outcome": _outcomes(tables, history),
         "accounts": _as_numbers(tables.get("accounts")),
-        "owners": _as_numbers(_with_days(tables.get("users"), "hired_at")),
+        "owners": _as_numbers(_users(tables)),
     }
     columns = {name: frozenset(relations[name]) for name in ("state", "accounts", "owners")}
     since = _first_rows(tables, relations)
     arrow = {name: pa.Table.from_pandas(frame, preserve_index=False) for name, frame in relations.items()}
-    return FeatureSources(arrow, Inputs(columns, since), tables)
+    currencies = relations["state"]["currency"].dropna().unique() if "currency" in relations["state"] else ()
+    return FeatureSources(arrow, Inputs(columns, since), tuple(currencies), tables)
 
 
 def build_features(
@@ -103,13 +106,14 @@ def _spine_relations(sources: FeatureSources, spine: pd.DataFrame) -> dict[str, 
         }
     )
     rates = _rates(sources, moments)
-    return {name: pa.Table.from_pandas(frame, preserve_index=False) for name, frame in (("spine", framed), ("rates", rates))}
+    return {
+        name: pa.Table.from_pandas(frame, preserve_index=False) for name, frame in (("spine", framed), ("rates", rates))
+    }
 
 
 def _rates(sources: FeatureSources, moments: pd.Series) -> pd.DataFrame:
-    """The rate of every currency of the deals at every moment; the empty text stands for an unnamed currency."""
-    deals = sources.tables.get("deals")
-    named = list(deals["currency"].dropna().unique()) if "currency" in deals else []
+    """The rate of every currency that deals ever had at every moment; the empty text stands for an unnamed currency."""
+    named = sources.currencies
     grid = pd.MultiIndex.from_product([moments, ["", *named]], names=["as_of", "currency"]).to_frame(index=False)
     ones = pd.Series(1.0, index=grid.index)
     currency = grid["currency"].where(grid["currency"] != "").astype("str")
@@ -128,15 +132,22 @@ def _state(history: DealHistory) -> pd.DataFrame:
 
 
 def _outcomes(tables: CrmTables, history: DealHistory) -> pd.DataFrame:
-    """When every deal was opened and how it ended, with the owner and account it had then: level (c)'s rows."""
+    """Level (c)'s rows: when every deal was opened, handed over and ended, and whose it was then.
+
+    `step` is what the row adds to the number of open deals. A deal ends with the owner, account and amount it had until
+    then: what closing, or a reopening after it, wrote over them is no fact about the time before.
+    """
     spells = history.spells
-    ended = spells[spells["outcome"].isin(["won", "lost", "deleted"])].reset_index(drop=True)
-    opened = pd.DataFrame({"deal_id": spells["deal_id"], "as_of": spells["opened_at"], "kind": "opened"})
+    ended = spells.dropna(subset=["ended_at"]).reset_index(drop=True)
+    opened = pd.DataFrame({"deal_id": spells["deal_id"], "at": spells["opened_at"], "kind": "opened", "step": 1.0})
+    opened["as_of"] = opened["at"]
     closed = pd.DataFrame(
         {
             "deal_id": ended["deal_id"],
-            "as_of": ended["ended_at"],
+            "at": ended["ended_at"],
             "kind": ended["outcome"].replace("deleted", "lost"),
+            "step": -1.0,
+            "as_of": ended["ended_at"] - JUST_AFTER,
             "days_open": (ended["ended_at"] - ended["opened_at"]).dt.total_seconds() / 86_400,
         }
     )
@@ -145,17 +156,30 @@ def _outcomes(tables: CrmTables, history: DealHistory) -> pd.DataFrame:
     amount_base = RateBook.from_tables(tables).to_base(
         then["amount"].astype("float64"), then["currency"].astype("str"), rows["as_of"]
     )
-    return pd.DataFrame(
-        {
-            "moment": microseconds(rows["as_of"]) / 1e6,
-            "kind": rows["kind"].astype("str"),
-            "owner": then["owner_id"].astype("str"),
-            "account": then["account_id"].astype("str"),
-            "company": "all",
-            "amount_base": amount_base,
-            "days_open": rows["days_open"],
-        }
+    outcomes = rows[["at", "kind", "step", "days_open"]].assign(
+        owner=then["owner_id"], account=then["account_id"], company="all", amount_base=amount_base
     )
+    handed_over = [
+        _handed_over(history, field, party) for party, field in (("owner", "owner_id"), ("account", "account_id"))
+    ]
+    outcomes = pd.concat([outcomes, *handed_over], ignore_index=True)
+    return _timed(outcomes.astype(dict.fromkeys(["kind", "owner", "account", "company"], "str")), "at")
+
+
+def _handed_over(history: DealHistory, field: str, party: str) -> pd.DataFrame:
+    """A step down for whoever had an open deal until then, a step up for whoever has it from then on."""
+    if field not in history.states:
+        return pd.DataFrame()
+    states = history.states[["deal_id", "known_from", field]]
+    before = states[field].shift().where(states["deal_id"].eq(states["deal_id"].shift()))
+    moved = states.assign(before=before)[states[field].fillna("").ne(before.fillna(""))]
+    moved = moved.merge(history.spells[["deal_id", "opened_at", "ended_at"]], on="deal_id")
+    moved = moved[(moved["known_from"] > moved["opened_at"]) & ~(moved["known_from"] >= moved["ended_at"])]
+    parts = [
+        pd.DataFrame({"at": moved["known_from"], "kind": "handed over", "step": step, party: moved[side]})
+        for side, step in (("before", -1.0), (field, 1.0))
+    ]
+    return pd.concat(parts, ignore_index=True).dropna(subset=[party])
 
 
 def _first_rows(tables: CrmTables, relations: dict[str, pd.DataFrame]) -> dict[tuple[str, str | None], float]:
@@ -176,11 +200,10 @@ def _with_first(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(is_first=first.astype("float64"))
 
 
-def _with_days(frame: pd.DataFrame, instant: str) -> pd.DataFrame:
-    """An instant as a day, so that it can be compared with local days."""
-    return frame.assign(**{instant: frame[instant].dt.tz_localize(None)}) if isinstance(
-        frame[instant].dtype, pd.DatetimeTZDtype
-    ) else frame
+def _users(tables: CrmTables) -> pd.DataFrame:
+    """The users, with the local day they were hired on."""
+    users = tables.get("users")
+    return users.assign(hired_at=tables.calendar.local_days(users["hired_at"])) if "hired_at" in users else users
 
 
 def _timed(rows: pd.DataFrame, moment: str) -> pd.DataFrame:

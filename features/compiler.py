@@ -56,7 +56,9 @@ def compile_features(features: Iterable[Feature], inputs: Inputs) -> str:
     """The statement that computes the features for the rows of the relation `spine`, one column each, ordered by spine_row."""
     features = list(features)
     aggregates = _number(features)
-    levels = {entity: {a: name for a, name in aggregates.items() if a.entity == entity} for entity in ("deal", *PARTIES)}
+    levels = {
+        entity: {a: name for a, name in aggregates.items() if a.entity == entity} for entity in ("deal", *PARTIES)
+    }
     parties = [entity for entity in PARTIES if levels[entity]]
     rendered = ",\n  ".join(
         f"CAST({_render(declared.term, aggregates, inputs)} AS {'VARCHAR' if declared.kind == 'category' else 'DOUBLE'})"
@@ -140,15 +142,17 @@ def _deal_events(aggregates: Mapping[Aggregate, str]) -> str:
         f"SELECT deal_id, as_of AS moment, 'spine' AS source, spine_row, {none} AS state_row{blank(())} FROM spine",
         f"SELECT deal_id, moment, 'state', {none}, state_row{blank(())} FROM state WHERE {ours}",
     ]
-    parts += [f"SELECT deal_id, moment, '{name}', {none}, {none}{blank(SOURCES[name])} FROM {name} WHERE {ours}" for name in used]
+    parts += [
+        f"SELECT deal_id, moment, '{name}', {none}, {none}{blank(SOURCES[name])} FROM {name} WHERE {ours}"
+        for name in used
+    ]
     return "deal_events AS (\n  {}\n)".format("\n  UNION ALL ".join(parts))
 
 
 def _deal_level(aggregates: Mapping[Aggregate, str]) -> str:
     """Level (b): every aggregate as a window that ends at the spine row's moment."""
     columns = [f"MAX(state_row) OVER {_window(None)} AS last_state"] + [
-        f"{_filtered(aggregate, f'source = {aggregate.source!r}')} OVER {_window(aggregate.days)} AS {name}"
-        for aggregate, name in aggregates.items()
+        f"{_windowed(aggregate, f'source = {aggregate.source!r}')} AS {name}" for aggregate, name in aggregates.items()
     ]
     return (
         f"deal_level AS (SELECT * FROM (SELECT source, spine_row, deal_id, moment AS as_of, {', '.join(columns)}"
@@ -174,16 +178,14 @@ def _party_level(entity: str, aggregates: Mapping[Aggregate, str]) -> list[str]:
     key = f"{entity}_key"
     moments = (
         f"SELECT DISTINCT {key} AS party, as_of AS moment, 1 AS is_spine, CAST(NULL AS VARCHAR) AS kind,"
-        f" CAST(NULL AS DOUBLE) AS amount_base, CAST(NULL AS DOUBLE) AS days_open FROM located WHERE {key} IS NOT NULL"
+        " CAST(NULL AS DOUBLE) AS step, CAST(NULL AS DOUBLE) AS amount_base, CAST(NULL AS DOUBLE) AS days_open"
+        f" FROM located WHERE {key} IS NOT NULL"
     )
     rows = (
-        f"SELECT {entity}, moment, 0, kind, amount_base, days_open FROM outcome"
+        f"SELECT {entity}, moment, 0, kind, step, amount_base, days_open FROM outcome"
         f" WHERE {entity} IN (SELECT {key} FROM located WHERE {key} IS NOT NULL)"
     )
-    columns = ", ".join(
-        f"{_filtered(aggregate, 'is_spine = 0')} OVER {_window(aggregate.days)} AS {name}"
-        for aggregate, name in aggregates.items()
-    )
+    columns = ", ".join(f"{_windowed(aggregate, 'is_spine = 0')} AS {name}" for aggregate, name in aggregates.items())
     return [
         f"{entity}_events AS (\n  {moments}\n  UNION ALL {rows}\n)",
         f"{entity}_level AS (SELECT * FROM (SELECT party, moment, is_spine, {columns} FROM {entity}_events"
@@ -191,8 +193,10 @@ def _party_level(entity: str, aggregates: Mapping[Aggregate, str]) -> list[str]:
     ]
 
 
-def _filtered(aggregate: Aggregate, of_source: str) -> str:
-    return f"{aggregate.template} FILTER (WHERE {' AND '.join((of_source, *aggregate.where))})"
+def _windowed(aggregate: Aggregate, of_source: str) -> str:
+    conditions = " AND ".join((of_source, *aggregate.where))
+    value = f"{aggregate.template} FILTER (WHERE {conditions}) OVER {_window(aggregate.days)}"
+    return value if aggregate.without_rows is None else f"COALESCE({value}, {aggregate.without_rows!r})"
 
 
 def _window(days: float | None) -> str:

@@ -3,7 +3,9 @@
 from features.spec import Deal, Term, feature
 
 
-@feature(unit="log of base currency", controlled_by="buyer", reason="amount of {value}", missing="no amount, or no rate")
+@feature(
+    unit="log of base currency", controlled_by="buyer", reason="amount of {value}", missing="no amount, or no rate"
+)
 def log_amount(deal: Deal) -> Term:
     """Natural logarithm of the amount in base currency; unknown for amounts of zero or less."""
     return deal.amount_base.log()

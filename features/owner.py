@@ -20,17 +20,29 @@ def owner_win_rate(deal: Deal) -> Term:
 
 @feature(unit="count", audience="chain", reason="the owner has {value:.0f} open deals", missing="no owner")
 def owner_open_deals(deal: Deal) -> Term:
-    """Deals the owner opened and has not closed."""
-    return deal.owner.opened().count() - deal.owner.ended().count()
+    """Deals the owner has open, those handed over included."""
+    return deal.owner.open_deals()
 
 
-@feature(unit="count", higher_is="better", audience="chain", reason="the owner won {value:.0f} deals in 90 days", missing="no owner")
+@feature(
+    unit="count",
+    higher_is="better",
+    audience="chain",
+    reason="the owner won {value:.0f} deals in 90 days",
+    missing="no owner",
+)
 def owner_wins_90d(deal: Deal) -> Term:
     """Deals the owner won in the last 90 days."""
     return deal.owner.won().within(days=90).count()
 
 
-@feature(unit="days", audience="chain", controlled_by="clock", reason="the owner has been here for {value:.0f} days", missing="no hire date")
+@feature(
+    unit="days",
+    audience="chain",
+    controlled_by="clock",
+    reason="the owner has been here for {value:.0f} days",
+    missing="no hire date",
+)
 def owner_tenure_days(deal: Deal) -> Term:
     """Days since the owner was hired."""
     return deal.clock("as_of_day") - deal.owner.attribute("hired_at")

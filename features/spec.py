@@ -94,6 +94,7 @@ class Aggregate(Term):
     where : SQL conditions on a row, all of which must hold.
     days : length of the window that ends at the moment; None = everything before it.
     field : for changes, the field; before a source's first row in the data the aggregate is unknown, not zero.
+    without_rows : the value where the source is known but has no such row; None = unknown.
     """
 
     entity: str = "deal"
@@ -101,6 +102,7 @@ class Aggregate(Term):
     where: tuple[str, ...] = ()
     days: float | None = None
     field: str | None = None
+    without_rows: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,13 +129,13 @@ class Events:
 
     def sum(self, column: str) -> Term:
         """Sum of a column; zero without rows."""
-        return self._aggregate(f"SUM({column})").or_else(0.0)
+        return self._aggregate(f"SUM({column})", without_rows=0.0)
 
     def last_at(self) -> Term:
         """Instant of the last row, epoch seconds; unknown without rows."""
         return self._aggregate("MAX(moment)")
 
-    def _aggregate(self, function: str) -> Aggregate:
+    def _aggregate(self, function: str, *, without_rows: float | None = None) -> Aggregate:
         return Aggregate(
             function,
             entity=self.entity,
@@ -141,6 +143,7 @@ class Events:
             where=self.conditions,
             days=self.days,
             field=self.field,
+            without_rows=without_rows,
         )
 
 
@@ -154,21 +157,24 @@ class Party:
         """A column of the accounts or users table, as it stands."""
         return Column(column, relation=self.name)
 
-    def opened(self) -> Events:
-        """Deals of this party at the moment they were opened."""
-        return Events(self.name, "outcome").where("kind = 'opened'")
+    def open_deals(self) -> Term:
+        """Number of deals this party has open: those that came to it less those that ended or went to another."""
+        return self._rows().sum("step")
 
     def ended(self) -> Events:
-        """Deals of this party at the moment they ended: columns kind (won, lost), amount_base, days_open."""
-        return Events(self.name, "outcome").where("kind <> 'opened'")
+        """Deals of this party at the moment they were won, lost or deleted: columns kind, amount_base, days_open."""
+        return self._rows().where("kind IN ('won', 'lost')")
 
     def won(self) -> Events:
         """Deals of this party at the moment they were won."""
-        return Events(self.name, "outcome").where("kind = 'won'")
+        return self._rows().where("kind = 'won'")
 
     def lost(self) -> Events:
         """Deals of this party at the moment they were lost or deleted."""
-        return Events(self.name, "outcome").where("kind = 'lost'")
+        return self._rows().where("kind = 'lost'")
+
+    def _rows(self) -> Events:
+        return Events(self.name, "outcome")
 
 
 class Deal:
