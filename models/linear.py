@@ -10,7 +10,7 @@ _TAIL = 0.01
 _STEPS = 12
 _TOLERANCE = 1e-4
 _LARGEST_STEP = 2.0
-_SAMPLE_ROWS = 200_000
+_SAMPLE_ROWS = 100_000
 _LIMITS = 30.0
 
 
@@ -85,7 +85,7 @@ class LinearDesign:
 
 
 def sample_rows(snapshots: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Indices of at most 200,000 rows, all rows of a snapshot or none: enough for some hundred coefficients."""
+    """Indices of at most 100,000 rows, all rows of a snapshot or none: enough for some hundred coefficients."""
     if len(snapshots) <= _SAMPLE_ROWS:
         return np.arange(len(snapshots))
     chosen = rng.random(int(snapshots.max()) + 1) < _SAMPLE_ROWS / len(snapshots)

@@ -20,8 +20,9 @@ from models.curves import Curves
 from models.hazard import HazardModel, stage_of
 
 AT_MOST = 5
-# What the bin's place in time does is told as the close date's doing.
-_CLOCK_GROUP = "days_to_close_date"
+# Two ways to say the same: their effects are one reason.
+_TOLD_AS = {"stage_rank": "stage", "close_date_before_period_end": "days_to_close_date"}
+_CLOCK = "clock"
 _STEPS = 16
 _REFERENCE_SNAPSHOTS = 300
 _SNAPSHOTS_AT_ONCE = 500
@@ -81,8 +82,12 @@ class Explanation:
 
 
 def group_names(model: HazardModel) -> tuple[str, ...]:
-    """The groups effects are told by: the model's features, the stage and the clock."""
-    return tuple(dict.fromkeys([*model.encoder.columns, "stage", _CLOCK_GROUP]))
+    """The groups effects are told by: the model's features, and the stage that its pooled rates go by.
+
+    A bin's place in time is told as the close date's doing; as that of the `clock`, which is no feature, if no close
+    date is known.
+    """
+    return tuple(dict.fromkeys([*_groups_of_inputs(model), "stage"]))
 
 
 def fit_reference(model: HazardModel, features: pd.DataFrame, calendar: Calendar, *, seed: int) -> ReferenceDeal:
@@ -203,14 +208,21 @@ def path_slopes(start: Curves, end: Curves) -> dict[str, np.ndarray]:
     return slopes
 
 
+def _groups_of_inputs(model: HazardModel) -> list[str]:
+    """The group of every input of a bin row."""
+    columns = model.encoder.columns
+    clock = "days_to_close_date" if "days_to_close_date" in columns else _CLOCK
+    groups = [each if _TOLD_AS.get(each) not in columns else _TOLD_AS[each] for each in columns]
+    return [*groups, *([clock] * len(BIN_INPUTS))]
+
+
 def _parts(model: HazardModel, features: pd.DataFrame, calendar: Calendar) -> dict[str, np.ndarray]:
     """By cause, (n, m, groups + 1): the parts that sum to the raw log-intensity of each bin, the constant last."""
     grid = build_grid(features["as_of"], calendar, model.bins)
     base = grid.base[grid.group]
     rows = bin_rows(model.encoder.transform(features), days_to_close_date(features), grid)
     names = group_names(model)
-    inputs = [*model.encoder.columns, *([_CLOCK_GROUP] * len(BIN_INPUTS))]
-    place = np.array([names.index(name) for name in inputs])
+    place = np.array([names.index(name) for name in _groups_of_inputs(model)])
     membership = np.eye(len(names))[place]
     regressors = model.design.regressors(rows)
     regressor_membership = membership[model.design.owners]

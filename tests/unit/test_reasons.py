@@ -10,7 +10,7 @@ from simulated_deals import CALENDAR, CATALOGUE, Declared, SimulatedDeals, simul
 
 from models.calibration import CauseCalibration, HazardCalibration
 from models.hazard import HazardModel, fit_hazards
-from models.reasons import Explanation, ReferenceDeal, explain_deals, fit_reference, tell_reasons
+from models.reasons import Explanation, ReferenceDeal, explain_deals, fit_reference, group_names, tell_reasons
 
 BINS = np.array([0.0, 14.0, 30.0, 60.0, 120.0, 365.0])
 PAST = simulate_deals(500, seed=11)
@@ -121,3 +121,22 @@ def test_texts_say_categories_unknown_values_and_amounts_in_plain_words() -> Non
     features = pd.DataFrame([{"stage": "Offer", "fit": np.nan, "log_amount": np.log(12500.0)}])
     reasons = tell_reasons(one_deal(stage=3.0, fit=2.0, log_amount=1.0), features, catalogue)[0]
     assert [reason["text"] for reason in reasons] == ["in stage Offer", "fit unknown: nobody asked", "amount of 12,500"]
+
+
+def test_two_ways_to_say_the_same_are_one_reason() -> None:
+    catalogue = {**CATALOGUE, "stage_rank": Declared()}
+    ranked = PAST.features.assign(stage_rank=PAST.features["stage"].map({"Meeting": 1.0, "Offer": 2.0, "Terms": 3.0}))
+    fitted = fit_hazards(ranked, PAST.outcomes, CALENDAR, BINS, catalogue=catalogue, seed=1)
+    assert "stage_rank" in fitted.encoder.columns
+    assert group_names(fitted) == ("fit", "noise", "stage", "segment", "days_to_close_date")
+
+
+def test_without_close_dates_time_is_no_reason() -> None:
+    undated = PAST.features.drop(columns="days_to_close_date")
+    fitted = fit_hazards(undated, PAST.outcomes, CALENDAR, BINS, catalogue=CATALOGUE, seed=1)
+    reference = fit_reference(fitted, undated, CALENDAR, seed=1)
+    deal = undated.iloc[:1]
+    told = explain_deals(fitted, HazardCalibration(), reference, deal, CALENDAR)
+    assert told.groups[-1] == "clock"
+    reasons = tell_reasons(told, deal, CATALOGUE)[0]
+    assert {reason["feature"] for reason in reasons} <= {"fit", "stage", "segment"}
