@@ -92,7 +92,7 @@ def add_scores(api: FastAPI) -> None:
     @api.post("/v1/score", summary="Score open deals by id")
     async def score(asked: ScoreRequest, caller: Reader, state: Now, request: Request) -> Response:
         seen = [deal_id for deal_id in asked.deal_ids if state.may_see_deal(caller.user_id, deal_id)]
-        scores = [state.score_of[deal_id] for deal_id in seen if deal_id in state.score_of]
+        scores = [score for deal_id in seen if (score := state.score_for(caller.user_id, deal_id))]
         if not asked.explain:
             scores = [{**score, "reasons": []} for score in scores]
         known = {deal_id for deal_id in seen if deal_id in state.score_of or deal_id in state.closing_of}
@@ -117,7 +117,7 @@ def add_scores(api: FastAPI) -> None:
             {
                 "deal": state.deal(deal_id),
                 "state": standing,
-                "score": state.score_of.get(deal_id),
+                "score": state.score_for(caller.user_id, deal_id),
                 "history": rows_of(said, columns),
             }
         )
@@ -157,7 +157,8 @@ def add_operations(api: FastAPI) -> None:
 
     @api.get("/v1/model", summary="The model in use and how good it is")
     def model(caller: Reader, state: Now) -> Response:
-        return JSONResponse(plain({**state.card}))
+        moments = {name: pd.Timestamp(state.card[name]) for name in ("trained_as_of", "promoted_at")}
+        return JSONResponse(plain({**state.card, **moments}))
 
     @api.get("/livez", summary="Is the process alive?")
     async def livez() -> Response:

@@ -17,6 +17,7 @@ from crm.hierarchy import org_chart
 from crm.history import DealHistory, open_deals
 from crm.store import current_version, read_tables
 from crm.tables import CrmTables
+from features.catalogue import BY_NAME
 from ledger.errors import LedgerError
 from ledger.ledger import Ledger
 from models.bundle import Bundle, bundle_for, model_card
@@ -96,6 +97,14 @@ class State:
     def may_see_deal(self, viewer: str | None, deal_id: str) -> bool:
         """Whether a user may see a deal; one that does not exist is seen by nobody."""
         return deal_id in self.owner_of and self.may_see_owner(viewer, self.owner_of[deal_id])
+
+    def score_for(self, viewer: str | None, deal_id: str) -> dict[str, Any] | None:
+        """The Score of a deal, if it is open; reasons meant for those above the owner are not told to the owner."""
+        score = self.score_of.get(deal_id)
+        if score is None or viewer is None or viewer != self.owner_of[deal_id]:
+            return score
+        told = [each for each in score["reasons"] if BY_NAME[each["feature"]].audience == "everyone"]
+        return {**score, "reasons": told}
 
     def standing_of(self, deal_id: str) -> str | None:
         """open, won or lost; None for a deal that does not exist, was merged away, or closed nobody knows when."""
