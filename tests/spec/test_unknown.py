@@ -1,0 +1,98 @@
+"""What nobody recorded is unknown, not zero; what is recorded and did not happen is zero."""
+
+import pytest
+from crm_by_hand import activity, change, crm, feature_of, features_of
+
+from features.catalogue import CATALOGUE
+
+DEAL = {"deal_id": "d1", "created_at": "2026-01-01", "stage": "Qualify"}
+OTHER = {"deal_id": "d2", "created_at": "2026-01-01", "stage": "Qualify"}
+ENGAGEMENT = [declared.name for declared in CATALOGUE if declared.family == "engagement"]
+
+
+def test_before_the_first_activity_of_all_nothing_is_known_after_it_silence_is_zero():
+    tables = crm([DEAL, OTHER], activities=[activity("2026-02-01", direction="inbound", type="call")])
+    built = features_of(tables, ("d2", "2026-01-31T23:59:59"), ("d2", "2026-02-01"), names=ENGAGEMENT)
+    assert built[ENGAGEMENT].iloc[0].isna().all()
+    counts = ["activities_7d", "activities_so_far", "inbound_60d", "outbound_14d", "meetings_60d", "people_engaged"]
+    assert (built[counts].iloc[1] == 0).all()
+    assert built["days_since_last_activity"].iloc[1] == 31.0  # since the deal was created
+    assert built[["days_since_last_inbound", "reply_ratio_60d", "contacts_known"]].iloc[1].isna().all()
+
+
+@pytest.mark.parametrize("given", [{}, {"activities": [], "deal_contacts": []}], ids=["no tables", "empty tables"])
+def test_without_activities_engagement_is_unknown(given):
+    built = features_of(crm([DEAL], **given), ("d1", "2026-06-01"), names=ENGAGEMENT)
+    assert built[ENGAGEMENT].isna().all(axis=None)
+
+
+def test_before_a_field_has_any_history_its_changes_are_unknown():
+    rows = [change("d2", "2026-02-01", "close_date", "2026-03-01", "2026-04-01")]
+    tables = crm([DEAL, OTHER], deal_history=rows)
+    names = ["close_date_pushes", "close_date_pulls_30d", "close_date_days_pushed", "push_share_of_age"]
+    built = features_of(tables, ("d1", "2026-01-31"), ("d1", "2026-02-01"), names=[*names, "amount_changes"])
+    assert built[names].iloc[0].isna().all()
+    assert (built[names].iloc[1] == 0).all()
+    assert built["amount_changes"].isna().all()
+
+
+def test_without_stage_history_the_days_in_stage_are_unknown():
+    tables = crm([DEAL], deal_history=[change("d1", "2026-02-01", "amount", "1", "2")])
+    assert features_of(tables, ("d1", "2026-03-01"), names=["days_in_stage"]).isna()["days_in_stage"].all()
+
+
+def test_without_an_owner_the_owner_is_unknown_and_the_win_rate_is_the_companys():
+    won = {"deal_id": "w", "created_at": "2026-01-01", "stage": "Won", "closed_at": "2026-01-20", "owner_id": "u1"}
+    lost = won | {"deal_id": "l", "stage": "Lost"}
+    tables = crm(
+        [DEAL, won, lost], users=[{"user_id": "u1", "hired_at": "2025-01-01"}], tracked=["owner_id", "account_id"]
+    )
+    built = features_of(tables, ("d1", "2026-02-01")).iloc[0]
+    company = (1 + 1) / (2 + 4)
+    assert built["owner_known"] == 0
+    assert built["owner_win_rate"] == pytest.approx(company)
+    assert built["account_win_rate"] == pytest.approx(company)
+    unknown = ["owner_open_deals", "owner_wins_90d", "owner_tenure_days", "account_wins", "days_since_account_win"]
+    assert built[[*unknown, "account_open_siblings", "segment", "region", "industry", "log_employees"]].isna().all()
+
+
+def test_an_owner_the_users_table_does_not_know_has_a_record_but_no_tenure():
+    deal = DEAL | {"owner_id": "u9"}
+    built = features_of(crm([deal], tracked=["owner_id"]), ("d1", "2026-02-01")).iloc[0]
+    assert built["owner_known"] == 1 and built["owner_open_deals"] == 1 and built["owner_wins_90d"] == 0
+    assert built[["owner_tenure_days"]].isna().all()
+
+
+def test_an_amount_in_a_currency_without_a_rate_is_unknown():
+    rates = [{"currency": "USD", "valid_from": "2026-01-01", "rate_to_base": 0.5}]
+    deals = [
+        DEAL | {"amount": 100.0, "currency": "USD"},
+        OTHER | {"amount": 100.0, "currency": "JPY"},
+        OTHER | {"deal_id": "d3", "amount": 100.0},
+        OTHER | {"deal_id": "d4", "amount": 0.0, "currency": "EUR"},
+    ]
+    tables = crm(deals, exchange_rates=rates, tracked=["amount", "currency"])
+    built = features_of(tables, *((f"d{n}", "2026-02-01") for n in (1, 2, 3, 4)), names=["log_amount"])
+    assert built["log_amount"].iloc[0] == pytest.approx(3.912023005428146)  # ln 50
+    assert built["log_amount"].iloc[1:].isna().all()
+
+
+def test_a_currency_that_only_the_history_names_still_has_its_rate():
+    rates = [{"currency": "USD", "valid_from": "2026-01-01", "rate_to_base": 0.5}]
+    moved = [change("d1", "2026-03-01", "currency", "USD", "EUR")]
+    deal = DEAL | {"amount": 100.0, "currency": "EUR"}
+    tables = crm([deal], deal_history=moved, exchange_rates=rates, tracked=["amount", "currency"])
+    built = features_of(tables, ("d1", "2026-02-01"), ("d1", "2026-04-01"), names=["log_amount"])
+    assert built["log_amount"].tolist() == pytest.approx([3.912023005428146, 4.605170185988092])  # ln 50, ln 100
+
+
+def test_a_value_without_a_row_is_unknown_for_untracked_fields_and_read_back_for_tracked_ones():
+    deal = DEAL | {"close_date": "2026-05-01"}
+    pushed = [change("d1", "2026-03-01", "close_date", "2026-04-01", "2026-05-01")]
+    untracked = crm([deal], deal_history=pushed)
+    tracked = crm([deal], deal_history=pushed, tracked=["close_date"])
+    names = ["days_to_close_date"]
+    asked = [("d1", "2026-02-01"), ("d1", "2026-03-01")]
+    assert features_of(untracked, *asked, names=names)["days_to_close_date"].isna().tolist() == [True, False]
+    assert features_of(tracked, *asked, names=names)["days_to_close_date"].tolist() == [59, 61]
+    assert feature_of(untracked, "days_to_close_date", "2026-03-01") == 61
