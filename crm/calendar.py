@@ -314,4 +314,5 @@ def _problems(calendar: Calendar) -> list[Detail]:
 
 
 def _period_problem(where: str, value: str, rule: str) -> Detail:
-    return Detail(f"periods, {where}", value, rule, "Correct the periods table.")
+    next_step = "Correct the periods table; where the whole calendar changed, import with --full."
+    return Detail(f"periods, {where}", value, rule, next_step)
