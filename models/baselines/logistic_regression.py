@@ -9,7 +9,7 @@ import pandas as pd
 
 from models.baselines.inputs import SMALLEST, snapshots_per_deal
 
-_STRENGTH_PER_DEAL = 0.1
+_STRENGTH_PER_DEAL = 0.3
 _FEWEST_ROWS = 20
 _FARTHEST = 5.0
 
