@@ -82,7 +82,7 @@ class Intensity:
 
     def tree_contributions(self, rows: np.ndarray) -> np.ndarray:
         """(r, k+1) TreeSHAP of the same by input, the constant last."""
-        if self.trees is None:
+        if self.trees is None or not len(rows):
             return np.zeros((len(rows), rows.shape[1] + 1))
         return np.asarray(self.trees.predict(rows, pred_contrib=True, num_threads=1), dtype=float)
 

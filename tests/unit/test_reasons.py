@@ -90,6 +90,13 @@ def test_a_reference_read_back_explains_the_same(
     np.testing.assert_array_equal(first.effects, second.effects)
 
 
+def test_no_deals_have_no_reasons(model: HazardModel, reference: ReferenceDeal, future: SimulatedDeals) -> None:
+    nobody = future.features.iloc[:0]
+    told = explain_deals(model, CORRECTED, reference, nobody, CALENDAR)
+    assert told.effects.shape == (0, len(told.groups))
+    assert tell_reasons(told, nobody, CATALOGUE) == []
+
+
 def one_deal(**effects: float) -> Explanation:
     return Explanation(tuple(effects), np.array([list(effects.values())]), np.array([0.5]), np.array([0.4]))
 

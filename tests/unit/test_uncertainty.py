@@ -70,3 +70,8 @@ def test_a_range_read_back_is_the_same(many: tuple[HazardModel, WinRange], futur
     again = many[0], WinRange.from_dict(json.loads(json.dumps(many[1].to_dict())))
     for said, reread in zip(low_high(many, future), low_high(again, future), strict=True):
         np.testing.assert_array_equal(said, reread)
+
+
+def test_no_deals_have_no_ranges(many: tuple[HazardModel, WinRange], future: SimulatedDeals) -> None:
+    nobody = SimulatedDeals(future.features.iloc[:0], future.outcomes.iloc[:0], np.zeros(0), np.zeros(0))
+    assert [len(each) for each in low_high(many, nobody)] == [0, 0, 0]
