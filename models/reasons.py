@@ -235,5 +235,5 @@ def _parts(model: HazardModel, features: pd.DataFrame, calendar: Calendar) -> di
         linear = np.column_stack([by_regressor[:, 1:] @ regressor_membership, by_regressor[:, 0]])
         blended = (1 - model.weight_linear) * trees + model.weight_linear * linear
         blended[:, names.index("stage")] += pooled[cause].ravel()
-        parts[cause] = blended.reshape(*base.shape, -1)
+        parts[cause] = blended.reshape(*base.shape, blended.shape[1])
     return parts
