@@ -353,6 +353,22 @@ def test_the_same_import_twice_makes_no_new_version(company: Company):
     }  # fmt: skip
 
 
+def test_history_told_with_more_columns_than_before_is_not_told_twice(company: Company):
+    company.write(
+        deals=DEALS,
+        deal_history="deal_id,changed_at,field,old_value,new_value\nB,2026-01-05,stage,Open,Demo\n",
+    ).run()
+    company.write(deals=DEALS.replace("Open,10", "Open,11")).run("2026-03-02")
+    company.write(
+        deal_history="deal_id,changed_at,field,old_value,new_value,changed_by\nB,2026-01-05,stage,Open,Demo,U\n"
+        "B,2026-01-06,amount,19,20,U\n",
+    )
+    assert company.run("2026-03-03").tables["deal_history"]["new"] == 1
+    assert company.history("deal_id", "field", "changed_by") == [
+        ("A", "amount", "sync"), ("B", "stage", np.nan), ("B", "amount", "U")
+    ]  # fmt: skip
+
+
 def test_the_same_rows_at_a_later_as_of_are_a_new_version(company: Company):
     company.write(deals=DEALS).calendar(as_of="2026-02-01").run()
     report = company.calendar(as_of="2026-02-02").run()
