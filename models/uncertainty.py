@@ -1,4 +1,8 @@
-"""The range of a win probability itself: how far models fitted on other deals of the same kind would disagree."""
+"""The range of a win probability itself: how far models fitted on other deals of the same kind would disagree.
+
+The probability meant is that of deals which look like this one in the CRM. What the CRM does not show (a buyer who has
+already decided) moves a single deal's own chance further than any range that would still say something.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
