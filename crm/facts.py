@@ -190,7 +190,7 @@ def _field_steps(
     # 2. a tracked field looks back to the old value of its first change, from the moment its history is complete
     known = tables.field_classes.get(field)
     if known is not None and known.tracked == "tracked":
-        since = np.int64(0) if known.since is None else np.int64(known.since.as_unit("us").value)
+        since = np.int64(0) if known.since is None else known.since.as_unit("us").asm8.astype(np.int64)
         start = np.maximum(facts.created_at, since)
         start = np.where(first_seen != NEVER, np.maximum(start, first_seen), start)
         first_row = DatedRows(row_deal, row_at).last_until(everyone, start)
@@ -255,7 +255,7 @@ def _first_import(tables: CrmTables) -> np.int64:
     """The moment just after the first import, or NEVER where there was none."""
     if tables.first_import_at is None:
         return np.int64(NEVER)
-    return np.int64((tables.first_import_at + JUST_AFTER).as_unit("us").value)
+    return (tables.first_import_at + JUST_AFTER).as_unit("us").asm8.astype(np.int64)
 
 
 def _wide(deals: pd.DataFrame, facts: _Deals, pools: dict[str, pd.Series], steps: dict[str, Steps]) -> pd.DataFrame:
