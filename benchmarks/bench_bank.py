@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
+from crm.history import snapshot_spine
 from crm.ingest import import_folder
 from crm.store import read_tables
-from crm.history import snapshot_spine
 from features.build import build_features
 from models.scorer import days_to_period_end, deal_curves
 from training.fit import fit_bundle
@@ -38,8 +38,10 @@ def main() -> int:
     known_at, until = (tables.calendar.parse_moment(text) for text in (TRAINED_ON, JUDGED_UNTIL))
     fitted = fit_bundle(tables, known_at)
     bundle = fitted.bundle
-    print(f"trained as of {TRAINED_ON}: {bundle.manifest['snapshots']:,} snapshots, weight of the linear partner "
-          f"{bundle.hazards.weight_linear}, walk-forward log loss {bundle.manifest['metrics']['log_loss']:.4f}")
+    print(
+        f"trained as of {TRAINED_ON}: {bundle.manifest['snapshots']:,} snapshots, weight of the linear partner "
+        f"{bundle.hazards.weight_linear}, walk-forward log loss {bundle.manifest['metrics']['log_loss']:.4f}"
+    )
 
     seen, history = bundle.read_history(tables)
     moments = [at for at in tables.calendar.moments(known_at, until, 2) if at < until]

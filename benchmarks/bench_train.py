@@ -34,14 +34,14 @@ def main() -> int:
     with TemporaryDirectory() as workspace:
         dated = replace(tables, first_import_at=tables.as_of)
         with import_lock(Path(workspace)):
-            write_version(
-                Path(workspace), dated, changed=set(tables.tables), stages_derived=False, currency_given=True
-            )
+            write_version(Path(workspace), dated, changed=set(tables.tables), stages_derived=False, currency_given=True)
         report = train(Path(workspace), now=pd.Timestamp.now("UTC"), progress=Steps())
-    bare = sum(inside)
+    bare = covered(inside)
     ratio = report.seconds / bare
-    print(f"{report.bundle.manifest['snapshots']:,} snapshots; training {report.seconds:.1f} s, {len(inside)} bare "
-          f"LightGBM fits {bare:.1f} s, ratio {ratio:.2f} (promised: {MOST})")
+    print(
+        f"{report.bundle.manifest['snapshots']:,} snapshots; training {report.seconds:.1f} s, {len(inside)} bare "
+        f"LightGBM fits {bare:.1f} s, ratio {ratio:.2f} (promised: {MOST})"
+    )
     return 0 if ratio <= MOST else 1
 
 
@@ -58,19 +58,28 @@ class Steps:
         self.last = (step, now)
 
 
-def time_calls(module: object, name: str) -> list[float]:
-    """Replace a function by itself with a stopwatch; the list fills with seconds per call."""
-    original, seconds = getattr(module, name), []
+def time_calls(module: object, name: str) -> list[tuple[float, float]]:
+    """Replace a function by itself with a stopwatch; the list fills with start and end of each call."""
+    original, spans = getattr(module, name), []
 
     def timed(*args: object, **options: object) -> object:
         started = perf_counter()
         try:
             return original(*args, **options)
         finally:
-            seconds.append(perf_counter() - started)
+            spans.append((started, perf_counter()))
 
     setattr(module, name, timed)
-    return seconds
+    return spans
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """Seconds during which at least one call ran: two that run side by side count once."""
+    total, reached = 0.0, 0.0
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Skill against the truth: how much of what can be known of a synthetic company's deals the model and the baselines know.
+"""Skill against the truth: how much of what can be known of deals the model and the baselines know.
 
     python -m benchmarks.bench_truth [--seed 1] [--futures 300] [--moments 6]
 
 A model is trained at a moment and scores the open deals then and on later days; the company's state of each day is run
-forward many times, so the true probability of every outcome is known up to counting. Skill is the share of the way from
-the base frequency to the all-knowing answer, in cross-entropy to the true probability; 0 = the base frequency, 1 = perfect.
+forward many times, so the true probability of every outcome is known up to counting. Skill is the share of the way
+from the base frequency to the all-knowing answer, in cross-entropy to the true probability; 0 = the base frequency,
+1 = perfect.
 """
 
 import argparse
@@ -57,13 +58,16 @@ def main() -> int:
     for horizon in ("win_365", "period"):
         print(f"skill, {horizon}:")
         for name in looks[0].said[horizon]:
-            print(f"  {name:24}{skill([(look.said[horizon][name], counts(look, horizon)) for look in looks], chosen.futures):8.3f}")
-    print(f"90 % range of win_probability covers the truth: {np.mean([range_coverage(look) for look in looks]):.3f}")
+            pairs = [(look.said[horizon][name], counts(look, horizon)) for look in looks]
+            print(f"  {name:24}{skill(pairs, chosen.futures):8.3f}")
+    covered = np.mean([range_coverage(look) for look in looks])
+    print(f"90 % range of win_probability covers the truth: {covered:.3f}")
     for low, high, wanted in (("p25", "p75", 0.5), ("p10", "p90", 0.8), ("p05", "p95", 0.9)):
-        inside = [np.mean((b := look.truth.company_bookings) >= look.company[low]) - np.mean(b > look.company[high]) for look in looks]
-        print(f"{wanted:.0%} range of the company's bookings covers {np.mean(inside):.3f} of the futures")
+        inside = np.mean([bookings_coverage(look, low, high) for look in looks])
+        print(f"{wanted:.0%} range of the company's bookings covers {inside:.3f} of the futures")
     errors = [look.company["mean"] / look.truth.company_bookings.mean() - 1 for look in looks]
-    print(f"mean of the company's bookings against the truth: {np.mean(errors):+.3f} (each: {np.round(errors, 3).tolist()})")
+    each = ", ".join(f"{error:+.3f}" for error in errors)
+    print(f"mean of the company's bookings against the truth: {np.mean(errors):+.3f} (each: {each})")
     return 0
 
 
@@ -118,6 +122,12 @@ def _log_count(number: np.ndarray) -> np.ndarray:
     at = np.maximum(number, 1.0)
     sign = np.where(at % 2 == 0, 1.0, -1.0)
     return np.where(number > 0, digamma(at) + sign / 2 * (digamma((at + 1) / 2) - digamma(at / 2)), 0.0)
+
+
+def bookings_coverage(look: Look, low: str, high: str) -> float:
+    """Share of the futures in which the company's bookings lie within two quantiles of the forecast."""
+    booked = look.truth.company_bookings
+    return float(np.mean((booked >= look.company[low]) & (booked <= look.company[high])))
 
 
 def range_coverage(look: Look) -> float:

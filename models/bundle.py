@@ -147,7 +147,7 @@ def bundle_for(workspace: Path, as_of: pd.Timestamp, data_as_of: pd.Timestamp) -
     champion = bundle_store.read_champion(workspace)
     manifests = bundle_store.list_bundles(workspace)
     fitting = [each["model_version"] for each in manifests if pd.Timestamp(each["trained_as_of"]) <= as_of]
-    if champion in fitting:
+    if champion is not None and champion in fitting:
         return read_bundle(bundle_store.bundles_folder(workspace) / champion)
     if as_of < data_as_of and fitting:
         return read_bundle(bundle_store.bundles_folder(workspace) / fitting[-1])

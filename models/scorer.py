@@ -18,7 +18,15 @@ SCORE_COLUMNS = (
     *("deal_id", "as_of", "period_start", "period_end"),
     *("win_probability", "win_probability_low", "win_probability_high"),
     *("period_win_probability", "period_loss_probability", "period_slip_probability", "next_period_win_probability"),
-    *("expected_close_date", "amount_base", "amount_source", "expected_amount", "reasons", "model_version", "data_version"),
+    *(
+        "expected_close_date",
+        "amount_base",
+        "amount_source",
+        "expected_amount",
+        "reasons",
+        "model_version",
+        "data_version",
+    ),
 )
 _SECONDS_PER_DAY = 86400.0
 _LARGEST_TILT = 20.0
@@ -92,7 +100,10 @@ def days_to_period_end(as_of: pd.Series, calendar: Calendar) -> np.ndarray:
 def _chances(curves: Curves, as_of: pd.Series, calendar: Calendar) -> pd.DataFrame:
     period = calendar.period_frame(as_of)
     following = calendar.period_frame(period["end_at"])
-    days, next_days = (((end - as_of).dt.total_seconds() / _SECONDS_PER_DAY).to_numpy() for end in (period["end_at"], following["end_at"]))
+    days, next_days = (
+        ((end - as_of).dt.total_seconds() / _SECONDS_PER_DAY).to_numpy()
+        for end in (period["end_at"], following["end_at"])
+    )
     inside, by_next = curves.probability_by(days), curves.probability_by(next_days)
     return pd.DataFrame(
         {
@@ -103,12 +114,14 @@ def _chances(curves: Curves, as_of: pd.Series, calendar: Calendar) -> pd.DataFra
             "period_loss_probability": inside.lost,
             "period_slip_probability": inside.still_open,
             "next_period_win_probability": np.maximum(by_next.won - inside.won, 0.0),
-            "expected_close_date": _close_dates(curves, as_of, calendar),
+            "expected_close_date": expected_close_dates(curves, as_of, calendar),
         }
     )
 
 
-def _reasons(bundle: Bundle, features: pd.DataFrame, calendar: Calendar, *, explain: bool) -> list[list[dict[str, object]]]:
+def _reasons(
+    bundle: Bundle, features: pd.DataFrame, calendar: Calendar, *, explain: bool
+) -> list[list[dict[str, object]]]:
     """At most five reasons per deal; none where they are not wanted, or where a baseline serves, which has none."""
     if not explain or bundle.fallback is not None:
         return [[] for _ in range(len(features))]
@@ -116,9 +129,11 @@ def _reasons(bundle: Bundle, features: pd.DataFrame, calendar: Calendar, *, expl
     return tell_reasons(explanation, features, BY_NAME)
 
 
-def _close_dates(curves: Curves, as_of: pd.Series, calendar: Calendar) -> pd.Series:
+def expected_close_dates(curves: Curves, as_of: pd.Series, calendar: Calendar) -> pd.Series:
     """The local day of the median win within the horizon; the day after as_of at the earliest."""
-    median = as_of + pd.to_timedelta((curves.median_win_day(HORIZON_DAYS) * _SECONDS_PER_DAY).round(), unit="s").as_unit("us")
+    median = as_of + pd.to_timedelta(
+        (curves.median_win_day(HORIZON_DAYS) * _SECONDS_PER_DAY).round(), unit="s"
+    ).as_unit("us")
     soonest = calendar.local_days(as_of) + pd.Timedelta(days=1)
     day = calendar.local_days(median)
     return day.where(day > soonest, soonest)

@@ -60,8 +60,8 @@ def compare_bundles(tables: CrmTables, a: Bundle, b: Bundle, *, seed: int = 7) -
         both = _judged_by_both(a.judged, b.judged)
     won = both["won"].to_numpy()
     metrics = {name: score_probabilities(both[name].to_numpy(), won) for name in ("a", "b")}
-    losses = [log_losses(both[name].to_numpy(), won) for name in ("a", "b")]
-    difference = paired_difference(*losses, both["deal_id"].to_numpy(), seed=seed) if len(both) else None
+    first, second = (log_losses(both[name].to_numpy(), won) for name in ("a", "b"))
+    difference = paired_difference(first, second, both["deal_id"].to_numpy(), seed=seed) if len(both) else None
     return Comparison(a.model_version, b.model_version, len(both), metrics, difference)
 
 

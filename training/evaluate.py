@@ -63,6 +63,11 @@ class Snapshots:
         """How long each was watched by a moment, and how it ended: see `label_outcomes`."""
         return label_outcomes(self.history, self.features, known_at)
 
+    def deals_closed(self, known_at: pd.Timestamp) -> pd.Series:
+        """How many of their deals had been won and lost by a moment, by outcome; empty if none."""
+        outcomes = self.outcomes(known_at)
+        return self.features["deal_id"].groupby(outcomes["outcome"]).nunique()
+
     def won(self) -> Array:
         """Won in its period, 1 or 0, NaN if merged away; for periods that have ended."""
         return won_in_period(self.history, self.features, self.period_end_at).to_numpy()
@@ -110,10 +115,8 @@ class Evaluation:
     def baseline_names(self) -> list[str]:
         return [name for name in self.judged.columns if name not in ("deal_id", "as_of", "won", "model")]
 
-    def log_loss_of(self, name: str) -> float | None:
-        """Mean log loss of the model or a baseline; None if nothing was judged."""
-        if self.judged.empty:
-            return None
+    def log_loss_of(self, name: str) -> float:
+        """Mean log loss of the model or a baseline; NaN if nothing was judged."""
         return float(log_losses(self.judged[name].to_numpy(), self.judged["won"].to_numpy()).mean())
 
     def metrics_of(self, name: str) -> dict[str, float | None]:
@@ -121,13 +124,17 @@ class Evaluation:
         return score_probabilities(self.judged[name].to_numpy(), self.judged["won"].to_numpy())
 
     def metrics(self) -> dict[str, Any]:
-        """The model's numbers with those over 365 days (None without such snapshots), and on how many rows they rest."""
-        year = score_probabilities(self.year["model"].to_numpy(), self.year["won"].to_numpy()) if len(self.year) else None
+        """The model's numbers, those over 365 days (None without such snapshots), and on how many rows they rest."""
+        year = (
+            score_probabilities(self.year["model"].to_numpy(), self.year["won"].to_numpy()) if len(self.year) else None
+        )
         size = {"snapshots": len(self.judged), "deals": int(self.judged["deal_id"].nunique())}
         return {**self.metrics_of("model"), "win_365": year, **size}
 
     def differences(self, *, seed: int) -> dict[str, Difference]:
         """Log loss of the model minus each baseline's, with an interval over deals; below zero the model is better."""
+        if self.judged.empty:
+            return {}
         won, deals = self.judged["won"].to_numpy(), self.judged["deal_id"].to_numpy()
         model = log_losses(self.judged["model"].to_numpy(), won)
         return {
@@ -165,7 +172,8 @@ def fit_baselines_at(snapshots: Snapshots, known_at: pd.Timestamp, *, seed: int)
 def look_back(snapshots: Snapshots, folds: Sequence[Fold], *, seed: int) -> list[PastFit]:
     """Fit at each fold's moment and keep what the fit and the baselines said of the fold's snapshots.
 
-    A baseline that could not be fitted then says what the base rate said. Folds before any period had ended are left out.
+    A baseline that could not be fitted then says what the base rate said. Folds before any period had ended are left
+    out.
     """
     fits = []
     as_of = snapshots.features["as_of"]
@@ -221,12 +229,18 @@ def evaluate(fits: Sequence[PastFit], known_at: pd.Timestamp) -> Evaluation:
         old = (rows["as_of"] + pd.Timedelta(days=HORIZON_DAYS) <= known_at).to_numpy()
         within = won_within(fit.judged.history, rows, HORIZON_DAYS)
         year.append(rows.assign(won=within, model=curves.probability_by(HORIZON_DAYS).won)[old])
-    nothing = pd.DataFrame({"deal_id": [], "as_of": [], "won": [], "model": []})
     return Evaluation(
-        judged=pd.concat([nothing, *judged], ignore_index=True).dropna(subset=["won"]) if judged else nothing,
-        year=pd.concat(year, ignore_index=True).dropna(subset=["won"]) if year else nothing,
+        judged=_together(judged, ["model", *BASELINES]),
+        year=_together(year, ["model"]),
         correction=learn_correction(fits, known_at),
     )
+
+
+def _together(parts: Sequence[pd.DataFrame], said: Sequence[str]) -> pd.DataFrame:
+    """The parts' rows that can be judged, with the right columns also where there are none."""
+    columns = {"deal_id": "str", "as_of": "datetime64[us, UTC]", "won": "float64", **dict.fromkeys(said, "float64")}
+    empty = pd.DataFrame({name: [] for name in columns})
+    return pd.concat(parts or [empty], ignore_index=True).astype(columns).dropna(subset=["won"], ignore_index=True)
 
 
 def _log_likelihood(margins: Mapping[str, Array], exposure: Array, events: Mapping[str, Array]) -> float:

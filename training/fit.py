@@ -14,18 +14,16 @@ from crm.history import DealHistory, build_history, snapshot_spine
 from crm.store import read_tables
 from crm.tables import CrmTables
 from features.build import build_features
-from features.catalogue import BY_NAME, feature_set_hash
 from models import bundle_store
 from models.amount import fit_amount
 from models.baselines import Baseline
 from models.bundle import Bundle, read_bundle, write_bundle
 from models.creation import fit_creation
-from models.hazard import HazardModel
-from models.learners import HazardSettings
 from models.reasons import fit_reference
 from models.revenue import fit_revenue
 from models.uncertainty import fit_range
 from training import tracking
+from training.card import describe_model, instant_text
 from training.contest import contest_champion
 from training.evaluate import Evaluation, PastFit, Snapshots, evaluate, fit_at, fit_baselines_at, look_back
 from training.gate import Contest, Promote, Verdict, decide, find_objections
@@ -34,7 +32,6 @@ from training.splits import snapshot_moments, walk_forward_folds
 Progress = Callable[[str, float], None]
 
 SEED = 7
-HORIZON_DAYS = 365
 
 
 @dataclass(frozen=True)
@@ -112,10 +109,10 @@ def train(
     logged = _log(workspace, replace(fitted, bundle=bundle), verdict, now, perf_counter() - started)
     bundle_store.register(workspace, bundle.model_version, at=now, run_id=logged.run_id)
     if verdict.moves_champion:
-        bundle_store.set_champion(
-            workspace, bundle.model_version, by=by, reason="; ".join(verdict.reasons), at=now
-        )
-    tracking.set_alias(workspace, tracking.CHAMPION if verdict.moves_champion else tracking.CHALLENGER, bundle.model_version)
+        bundle_store.set_champion(workspace, bundle.model_version, by=by, reason="; ".join(verdict.reasons), at=now)
+    tracking.set_alias(
+        workspace, tracking.CHAMPION if verdict.moves_champion else tracking.CHALLENGER, bundle.model_version
+    )
     progress("done", 1.0)
     seconds = round(perf_counter() - started, 2)
     return TrainReport(bundle, logged.run_id, verdict, bundle_store.read_champion(workspace), seconds)
@@ -140,11 +137,12 @@ def fit_bundle(
     progress("features", 0.05)
     snapshots = take_snapshots(tables, history, known_at)
     outcomes = snapshots.outcomes(known_at)
-    seen = outcomes.assign(deal_id=snapshots.features["deal_id"]).groupby("outcome")["deal_id"].nunique()
-    if seen.empty:
+    if snapshots.deals_closed(known_at).empty:
         rule = "at least one deal was open at a snapshot and had closed by the training moment"
         next_step = "Train at a later moment, or import closed deals with created_at, closed_at and their stage."
-        raise DataUnusable("There is nothing to learn from yet.", Detail("deals", known_at.isoformat(), rule, next_step))
+        raise DataUnusable(
+            "There is nothing to learn from yet.", Detail("deals", known_at.isoformat(), rule, next_step)
+        )
     progress("past fits", 0.25)
     folds = walk_forward_folds(tables.calendar, sorted(snapshots.features["as_of"].unique()), known_at)
     fits = tuple(look_back(snapshots, folds, seed=seed))
@@ -154,25 +152,7 @@ def fit_bundle(
     hazards = fit_at(snapshots, known_at, seed=seed, weight_linear=correction.weight_linear)
     baselines = fit_baselines_at(snapshots, known_at, seed=seed)
     fallback = choose_fallback(evaluation, baselines)
-    card = {
-        "trained_as_of": _instant(known_at),
-        "trained_on": str(tables.calendar.local_day(known_at)),
-        "data_version": tables.data_version,
-        "feature_set_hash": feature_set_hash(),
-        "features": [
-            {"name": name, "unit": BY_NAME[name].unit, "higher_is": BY_NAME[name].higher_is}
-            for name in hazards.encoder.columns
-        ],
-        **_deal_counts(history, known_at),
-        "snapshots": len(snapshots),
-        "metrics": evaluation.metrics(),
-        "baselines": {name: evaluation.metrics_of(name) for name in baselines if len(evaluation.judged)},
-        "fallback": fallback,
-        "limits": _limits(hazards, seen, evaluation, fallback),
-        "bins": hazards.bins.tolist(),
-        "seed": seed,
-        "field_classes": {name: each.to_dict() for name, each in sorted(tables.field_classes.items())},
-    }
+    card = describe_model(snapshots, known_at, hazards, evaluation, baselines=baselines, fallback=fallback, seed=seed)
     bundle = Bundle(
         manifest=card,
         hazards=hazards,
@@ -213,8 +193,8 @@ def _judge(workspace: Path, tables: CrmTables, fitted: Fitted, promote: Promote,
     contest = None
     if champion is not None and len(fitted.evaluation.judged):
         contest = _contest(workspace, champion, tables, fitted, served)
-    log_losses = [fitted.evaluation.log_loss_of(name) for name in (served, "base_rate")]
-    objections = find_objections(*log_losses, contest)
+    losses = {name: fitted.evaluation.log_loss_of(name) for name in (served, "base_rate")}
+    objections = find_objections(losses[served], losses["base_rate"], contest)
     return decide(objections, promote=promote, has_champion=champion is not None, is_past=is_past)
 
 
@@ -242,7 +222,7 @@ def _log(workspace: Path, fitted: Fitted, verdict: Verdict, now: pd.Timestamp, s
         "log_loss_differences": {name: each.to_dict() for name, each in differences.items()},
         "calibration": bundle.calibration.to_dict(),
         "weight_linear": bundle.hazards.weight_linear,
-        "past_fits": [_instant(fit.fitted_at) for fit in fitted.fits],
+        "past_fits": [instant_text(fit.fitted_at) for fit in fitted.fits],
     }
     names = ("data_version", "trained_as_of", "feature_set_hash", "seed", "snapshots", "bins", "fallback")
     return tracking.log_training(
@@ -257,42 +237,3 @@ def _log(workspace: Path, fitted: Fitted, verdict: Verdict, now: pd.Timestamp, s
         },
         at=now,
     )
-
-
-def _deal_counts(history: DealHistory, moment: pd.Timestamp) -> dict[str, int]:
-    """How deals stood at a moment: won, lost (deleted while open included) and open."""
-    endings, spells = history.endings, history.spells
-    ended = endings.loc[(endings["at"] <= moment) & ~(endings["until"] <= moment), "outcome"]
-    still_open = (spells["opened_at"] <= moment) & ~(spells["ended_at"] <= moment)
-    return {
-        "deals_won": int((ended == "won").sum()),
-        "deals_lost": int(ended.isin(["lost", "deleted"]).sum()),
-        "deals_open": int(spells.loc[still_open, "deal_id"].nunique()),
-    }
-
-
-def _limits(hazards: HazardModel, seen: Mapping[str, int], evaluation: Evaluation, fallback: str | None) -> list[str]:
-    """What a user must know before trusting the model, in words."""
-    limits = []
-    if hazards.reach_days < HORIZON_DAYS:
-        limits.append(
-            f"The history covers {hazards.reach_days:.0f} days ahead: from day {hazards.reach_days:.0f} on, "
-            "win_probability continues the last bin's pooled intensities."
-        )
-    fewest = HazardSettings().fewest_deals
-    for outcome in ("won", "lost"):
-        missing = fewest - int(seen.get(outcome, 0))
-        if missing > 0:
-            limits.append(
-                f"Only {fewest - missing} {outcome} deals were seen open: {missing} more are needed before deals are told "
-                "apart by more than pooled rates and a linear model."
-            )
-    if evaluation.judged.empty:
-        limits.append("Not judged: no second period with open deals had ended at the training moment.")
-    if fallback is not None:
-        limits.append(f"The baseline {fallback} was not beaten: it serves in the model's place, without reasons.")
-    return limits
-
-
-def _instant(moment: pd.Timestamp) -> str:
-    return moment.isoformat().replace("+00:00", "Z")

@@ -1,6 +1,7 @@
 """Whether a newly trained model becomes the champion: the rule, applied to numbers that others measured."""
 
 from dataclasses import dataclass
+from math import isnan
 from typing import Literal
 
 Decision = Literal["promoted", "kept", "forced"]
@@ -31,16 +32,16 @@ class Verdict:
         return {"decision": self.decision, "reasons": list(self.reasons)}
 
 
-def find_objections(log_loss: float | None, base_rate: float | None, contest: Contest | None) -> list[str]:
+def find_objections(log_loss: float, base_rate: float, contest: Contest | None) -> list[str]:
     """Why a candidate should not replace the champion; empty if nothing speaks against it.
 
     Parameters
     ----------
     log_loss, base_rate : of the candidate as it would serve and of the base rate, on the same evaluation snapshots;
-        None if there was nothing to judge on.
+        NaN if there was nothing to judge on.
     contest : None without a champion, or where no snapshot was judged by both.
     """
-    if log_loss is None or base_rate is None:
+    if isnan(log_loss) or isnan(base_rate):
         return ["no snapshot whose period had ended could be judged"]
     objections = []
     if log_loss >= base_rate:
@@ -62,7 +63,9 @@ def decide(objections: list[str], *, promote: Promote, has_champion: bool, is_pa
     promote : what the user asked for.
     is_past : the training moment lies before the data's moment.
     """
-    worth = "no worse than the champion's and better than the base rate" if has_champion else "better than the base rate"
+    worth = (
+        "no worse than the champion's and better than the base rate" if has_champion else "better than the base rate"
+    )
     findings = tuple(objections) or (f"log loss {worth}",)
     if promote == "never":
         return Verdict("kept", ("promotion was switched off", *findings))

@@ -44,4 +44,4 @@ def test_not_beating_the_base_rate_is_an_objection():
 
 
 def test_a_model_that_could_not_be_judged_is_not_waved_through():
-    assert find_objections(None, None, None) == ["no snapshot whose period had ended could be judged"]
+    assert find_objections(float("nan"), float("nan"), None) == ["no snapshot whose period had ended could be judged"]

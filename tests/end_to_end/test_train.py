@@ -1,0 +1,186 @@
+"""Training on a small synthetic company: the same facts give the same model, and nothing later is read."""
+
+import json
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crm.errors import DataUnusable, NoModel, UsageError
+from crm.history import build_history, open_deals
+from crm.store import import_lock, write_version
+from crm.synthetic import CompanyConfig, export, simulate
+from crm.truncation import truncate_export
+from models import bundle_store
+from models.bundle import Bundle, bundle_for, read_bundle, write_bundle
+from models.scorer import score_deals
+from training import tracking
+from training.contest import compare_bundles
+from training.fit import fit_bundle, train
+
+pytestmark = pytest.mark.slow
+
+NOW = pd.Timestamp("2026-02-01", tz="UTC")
+PAST = pd.Timestamp("2025-10-15", tz="UTC")
+CONFIG = CompanyConfig(start=date(2024, 9, 2), days=490, n_reps=6, n_teams=2, n_regions=1, deals_per_week=9)
+
+
+@pytest.fixture(scope="module")
+def tables():
+    delivered = export(simulate(CONFIG))
+    return replace(delivered, first_import_at=delivered.as_of)
+
+
+@pytest.fixture(scope="module")
+def past_bundle(tables) -> Bundle:
+    return fit_bundle(tables, PAST).bundle
+
+
+@pytest.fixture(scope="module")
+def trained(tables, past_bundle, tmp_path_factory):
+    """A workspace with two trainings: one as of a past moment, then one as of the data's."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    with import_lock(workspace):
+        write_version(workspace, tables, changed=set(tables.tables), stages_derived=False, currency_given=True)
+    past = train(workspace, as_of=PAST, now=NOW)
+    return workspace, past, train(workspace, now=NOW)
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_training_at_a_past_moment_equals_training_on_the_export_of_that_moment(tables, past_bundle, tmp_path):
+    then = fit_bundle(replace(truncate_export(tables, PAST), data_version="then"), PAST).bundle
+    now, then = write_bundle(tmp_path, past_bundle), write_bundle(tmp_path, then)
+    folders = [tmp_path / "bundles" / each.model_version for each in (now, then)]
+    now_files, then_files = map(files_of, folders)
+    now_card, then_card = (json.loads(files.pop("manifest.json")) for files in (now_files, then_files))
+    assert now_files == then_files
+    differing = {key for key in now_card if now_card[key] != then_card[key]}
+    assert differing == {"data_version", "model_version"}
+
+
+def test_training_twice_gives_the_same_model(trained, past_bundle, tables):
+    workspace, past, _ = trained
+    again = replace(
+        past_bundle, manifest={**past_bundle.manifest, "data_version": past.bundle.manifest["data_version"]}
+    )
+    before = files_of(workspace / "bundles" / past.bundle.model_version)
+    assert write_bundle(workspace, again).model_version == past.bundle.model_version
+    assert files_of(workspace / "bundles" / past.bundle.model_version) == before
+
+
+def test_the_report_is_the_contracts_document(trained):
+    _, _, report = trained
+    document = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert {"model_version", "run_id", "trained_as_of", "data_version", "snapshots", "deals", "metrics"} <= set(
+        document
+    )
+    assert {"baselines", "gate", "champion", "seconds"} <= set(document)
+    assert set(document["deals"]) == {"won", "lost", "open"} and min(document["deals"].values()) > 0
+    numbers = {"log_loss", "brier", "auc", "calibration_error", "calibration_slope"}
+    assert numbers | {"win_365"} <= set(document["metrics"])
+    assert all(set(baseline) == numbers for baseline in document["baselines"].values())
+    assert {"base_rate", "stage_win_rate", "naive_bayes", "logistic_regression"} <= set(document["baselines"])
+
+
+def test_without_a_champion_a_past_training_serves_and_a_later_one_must_pass_the_gate(trained):
+    workspace, past, latest = trained
+    assert past.verdict.decision == "promoted" and past.champion == past.bundle.model_version
+    assert latest.verdict.decision in ("promoted", "kept")
+    expected = latest.bundle if latest.verdict.decision == "promoted" else past.bundle
+    assert latest.champion == bundle_store.read_champion(workspace) == expected.model_version
+    assert tracking.read_aliases(workspace)["champion"] == expected.model_version
+
+
+def test_each_moment_is_answered_by_a_model_trained_before_it(trained, tables):
+    workspace, past, latest = trained
+    assert bundle_for(workspace, tables.as_of, tables.as_of).model_version == latest.champion
+    assert bundle_for(workspace, PAST, tables.as_of).model_version == past.bundle.model_version
+    with pytest.raises(NoModel) as failure:
+        bundle_for(workspace, PAST - pd.Timedelta(days=1), tables.as_of)
+    assert "--as-of" in failure.value.details[0].next_step
+
+
+def test_the_model_that_serves_is_the_best_by_log_loss(trained):
+    for report in trained[1:]:
+        losses = {name: numbers["log_loss"] for name, numbers in report.bundle.manifest["baselines"].items()}
+        best = min(losses, key=losses.get)
+        beaten = report.bundle.manifest["metrics"]["log_loss"] < losses[best]
+        assert report.bundle.manifest["fallback"] == (None if beaten else best)
+
+
+def test_a_deal_scored_alone_is_scored_as_among_all_and_reading_back_changes_nothing(tables, past_bundle, tmp_path):
+    written = write_bundle(tmp_path, past_bundle)
+    read = read_bundle(tmp_path / "bundles" / written.model_version)
+    seen, history = read.read_history(tables)
+    spine = open_deals(history, PAST)
+    everyone = score_deals(written, seen, history, spine)
+    pd.testing.assert_frame_equal(score_deals(read, seen, history, spine), everyone)
+    for place in (0, len(spine) // 2, len(spine) - 1):
+        alone = score_deals(read, seen, history, spine.iloc[[place]])
+        pd.testing.assert_frame_equal(alone, everyone.iloc[[place]].reset_index(drop=True))
+
+
+def test_scores_are_coherent(tables, past_bundle, tmp_path):
+    bundle = write_bundle(tmp_path, past_bundle)
+    seen, history = bundle.read_history(tables)
+    for fallback in (None, "stage_win_rate"):
+        serving = replace(bundle, manifest={**bundle.manifest, "fallback": fallback})
+        scores = score_deals(serving, seen, history, open_deals(history, PAST))
+        shares = scores[["period_win_probability", "period_loss_probability", "period_slip_probability"]]
+        assert np.allclose(shares.sum(axis=1), 1, atol=1e-9)
+        soon = scores["period_win_probability"] + scores["next_period_win_probability"]
+        assert (soon <= scores["win_probability"] + 1e-9).all()
+        assert (scores["win_probability_low"] <= scores["win_probability"]).all()
+        assert (scores["win_probability"] <= scores["win_probability_high"]).all()
+        assert (scores["expected_close_date"] > pd.Timestamp(PAST.date())).all()
+        assert scores["expected_amount"].notna().all()
+        assert scores["reasons"].map(len).max() == (0 if fallback else 5)
+
+
+def test_a_baseline_that_serves_says_what_it_says(tables, past_bundle, tmp_path):
+    bundle = write_bundle(tmp_path, past_bundle)
+    serving = replace(bundle, manifest={**bundle.manifest, "fallback": "base_rate"})
+    seen, history = serving.read_history(tables)
+    scores = score_deals(serving, seen, history, open_deals(history, PAST), explain=False)
+    assert scores["period_win_probability"].to_numpy() == pytest.approx(bundle.baselines["base_rate"].rate)
+    assert scores["win_probability"].nunique() > 1
+
+
+def test_two_models_are_compared_on_snapshots_neither_knew(trained, tables):
+    workspace, past, latest = trained
+    bundles = [read_bundle(workspace / "bundles" / each.bundle.model_version) for each in (past, latest)]
+    comparison = compare_bundles(tables, *bundles).to_dict()
+    assert comparison["snapshots"] > 0
+    difference = comparison["metrics"]["a"]["log_loss"] - comparison["metrics"]["b"]["log_loss"]
+    assert comparison["difference"]["log_loss"]["value"] == pytest.approx(difference)
+
+
+def test_a_training_moment_after_the_data_is_a_usage_error(trained, tables):
+    with pytest.raises(UsageError, match="do not reach"):
+        train(trained[0], as_of=tables.as_of + pd.Timedelta(days=1), now=NOW)
+
+
+def test_without_closed_deals_there_is_nothing_to_learn(tables):
+    history = build_history(tables)
+    with pytest.raises(DataUnusable, match="nothing to learn"):
+        fit_bundle(tables, history.spells["ended_at"].min() - pd.Timedelta(hours=1))
+
+
+def test_a_few_closed_deals_give_a_model_that_says_how_many_more_it_needs(tables):
+    history = build_history(tables)
+    early = history.wins["won_at"].min() + pd.Timedelta(days=5)
+    bundle = fit_bundle(tables, early).bundle
+    assert any("more are needed" in limit for limit in bundle.manifest["limits"])
+    assert any("Not judged" in limit for limit in bundle.manifest["limits"])
+    scores = score_deals(
+        replace(bundle, manifest={**bundle.manifest, "model_version": "early"}),
+        tables,
+        history,
+        open_deals(history, early),
+    )
+    assert scores["win_probability"].between(0, 1).all()

@@ -1,0 +1,90 @@
+"""The model card: what a bundle says about itself, as `GET /v1/model` and `dealcast models show` tell it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from crm.history import DealHistory
+from features.catalogue import BY_NAME, feature_set_hash
+from models.hazard import HazardModel
+from models.learners import HazardSettings
+from training.evaluate import Evaluation, Snapshots
+
+HORIZON_DAYS = 365
+
+
+def describe_model(
+    snapshots: Snapshots,
+    known_at: pd.Timestamp,
+    hazards: HazardModel,
+    evaluation: Evaluation,
+    *,
+    baselines: Iterable[str],
+    fallback: str | None,
+    seed: int,
+) -> dict[str, Any]:
+    """The manifest of a bundle trained at a moment: the card, and what scoring later needs to know of the data.
+
+    Only JSON values; nothing in it depends on when or where the training ran.
+    """
+    tables = snapshots.tables
+    return {
+        "trained_as_of": instant_text(known_at),
+        "trained_on": str(tables.calendar.local_day(known_at)),
+        "data_version": tables.data_version,
+        "feature_set_hash": feature_set_hash(),
+        "features": [
+            {"name": name, "unit": BY_NAME[name].unit, "higher_is": BY_NAME[name].higher_is}
+            for name in hazards.encoder.columns
+        ],
+        **_deal_counts(snapshots.history, known_at),
+        "snapshots": len(snapshots),
+        "metrics": evaluation.metrics(),
+        "baselines": {name: evaluation.metrics_of(name) for name in baselines if len(evaluation.judged)},
+        "fallback": fallback,
+        "limits": _limits(hazards, snapshots.deals_closed(known_at), evaluation, fallback),
+        "bins": hazards.bins.tolist(),
+        "seed": seed,
+        "field_classes": {name: each.to_dict() for name, each in sorted(tables.field_classes.items())},
+    }
+
+
+def instant_text(moment: pd.Timestamp) -> str:
+    """An instant as JSON documents write it, ending in Z."""
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _deal_counts(history: DealHistory, moment: pd.Timestamp) -> dict[str, int]:
+    """How deals stood at a moment: won, lost (deleted while open included) and open."""
+    endings, spells = history.endings, history.spells
+    ended = endings.loc[(endings["at"] <= moment) & ~(endings["until"] <= moment), "outcome"]
+    still_open = (spells["opened_at"] <= moment) & ~(spells["ended_at"] <= moment)
+    return {
+        "deals_won": int((ended == "won").sum()),
+        "deals_lost": int(ended.isin(["lost", "deleted"]).sum()),
+        "deals_open": int(spells.loc[still_open, "deal_id"].nunique()),
+    }
+
+
+def _limits(hazards: HazardModel, seen: pd.Series, evaluation: Evaluation, fallback: str | None) -> list[str]:
+    """What a user must know before trusting the model, in words."""
+    limits = []
+    if hazards.reach_days < HORIZON_DAYS:
+        limits.append(
+            f"The history covers {hazards.reach_days:.0f} days ahead: from day {hazards.reach_days:.0f} on, "
+            "win_probability continues the last bin's pooled intensities."
+        )
+    fewest = HazardSettings().fewest_deals
+    for outcome in ("won", "lost"):
+        missing = fewest - int(seen.get(outcome, 0))
+        if missing > 0:
+            limits.append(
+                f"Only {fewest - missing} {outcome} deals were seen open: {missing} more are needed before deals are "
+                "told apart by more than pooled rates and a linear model."
+            )
+    if evaluation.judged.empty:
+        limits.append("Not judged: no second period with open deals had ended at the training moment.")
+    if fallback is not None:
+        limits.append(f"The baseline {fallback} was not beaten: it serves in the model's place, without reasons.")
+    return limits
