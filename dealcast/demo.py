@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,17 @@ from dealcast.session import Session, progress_of
 
 KEY_NAME = "demo"
 TOP_DEALS = 8
-# Three years of history and the middle of a quarter, where a forecast is worth most.
-COMPANY = CompanyConfig(seed=1, days=1096 + 45, currencies=("USD", "EUR"), team_moves=True, reopened_wins=True)
+# Two years of history and the middle of a quarter, where a forecast is worth most.
+COMPANY = CompanyConfig(
+    seed=1,
+    start=date(2024, 1, 1),
+    days=731 + 45,
+    n_reps=18,
+    deals_per_week=24.0,
+    currencies=("USD", "EUR"),
+    team_moves=True,
+    reopened_wins=True,
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ def run_demo(session: Session, *, serve: bool, config: CompanyConfig = COMPANY) 
     url = f"http://{settings.host}:{settings.port}" if serve else None
     done = Demonstration(session.workspace, folder, documents, url, key)
     for name, rows in (("score", "scores"), ("forecast", "nodes")):
-        documents[name]["out"] = session.workspace / f"{rows}.csv"
+        documents[name]["out"] = session.workspace / f"{name}.csv"
         write_table(documents[name][rows], documents[name]["out"])
     session.hand_over(_without_rows(done) if session.as_json else done, show_demo)
     if serve:
