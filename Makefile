@@ -51,13 +51,13 @@ quick: $(READY) lint  ## The tests that take seconds
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow" tests/architecture tests/docs tests/spec tests/unit
 
 bench: $(READY)  ## Each promise of speed and skill, measured on this machine
-	for promise in $(filter-out %bench_bank.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$promise; done
+	for promise in $(filter-out bench_bank,$(basename $(notdir $(wildcard benchmarks/bench_*.py)))); do $(BIN)/python -m benchmarks.$$promise; done
 
 bench-bank: $(READY)  ## Skill on a real pipeline (needs ../shared/data/bank_loans)
-	$(BIN)/python benchmarks/bench_bank.py
+	$(BIN)/python -m benchmarks.bench_bank
 
 soak: $(READY)  ## The service under steady load, for a long time
-	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python -m benchmarks.soak
 
 docs: $(READY)  ## Rewrite the generated reference pages
 	$(BIN)/python docs/generate.py
