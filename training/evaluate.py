@@ -117,6 +117,8 @@ class Evaluation:
 
     def log_loss_of(self, name: str) -> float:
         """Mean log loss of the model or a baseline; NaN if nothing was judged."""
+        if self.judged.empty:
+            return float("nan")
         return float(log_losses(self.judged[name].to_numpy(), self.judged["won"].to_numpy()).mean())
 
     def metrics_of(self, name: str) -> dict[str, float | None]:
