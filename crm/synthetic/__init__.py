@@ -13,7 +13,9 @@ Units: days are local days, intensities are per business day, amounts in the dea
 currency.
 """
 
-from crm.synthetic.company import CompanyConfig
+from crm.synthetic.config import (
+    CompanyConfig,
+)
 from crm.synthetic.exports import export
 from crm.synthetic.simulation import CompanyState, simulate
 from crm.synthetic.truth import Futures, TrueOutcomes, run_forward, true_outcomes

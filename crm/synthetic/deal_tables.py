@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from crm.synthetic.company import (
+from crm.synthetic.config import (
     CATEGORIES,
     COMPETITORS,
     DEAL_TYPES,

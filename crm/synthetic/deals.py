@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crm.synthetic.company import Company, calendar_day
+from crm.synthetic.company import Company
+from crm.synthetic.config import calendar_day
 
 Rows = dict[str, np.ndarray]
 

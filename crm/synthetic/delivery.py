@@ -7,7 +7,8 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from crm.synthetic.company import Company, CompanyConfig, calendar_day, day_number, day_start
+from crm.synthetic.company import Company
+from crm.synthetic.config import CompanyConfig, calendar_day, day_number, day_start
 from crm.synthetic.deals import Rows
 from crm.synthetic.journal import CLOSED_WON, INITIAL, LOSS_REASON, STAGE
 from crm.synthetic.simulation import CompanyState

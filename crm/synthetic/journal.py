@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crm.synthetic.company import Company, day_start
+from crm.synthetic.company import Company
+from crm.synthetic.config import day_start
 from crm.synthetic.deals import Rows, World
 
 FIELDS = ("stage", "amount", "close_date", "forecast_category", "owner_id", "competitor", "loss_reason")

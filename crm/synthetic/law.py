@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crm.synthetic.company import COMPETITORS, Company, calendar_day, day_number, is_business_day
+from crm.synthetic.company import Company
+from crm.synthetic.config import COMPETITORS, calendar_day, day_number, is_business_day
 from crm.synthetic.deals import LOST, OPEN, RENEWAL, WON, Rows, World, create, drift_shocks
 
 # Tables: (pipelines sales and renewals, stages), or one entry a segment.

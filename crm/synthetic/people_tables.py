@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from crm.synthetic.company import CATEGORIES, REGIONS, Person, calendar_day, day_number
+from crm.synthetic.company import Person
+from crm.synthetic.config import CATEGORIES, REGIONS, calendar_day, day_number
 from crm.synthetic.deal_tables import CLOSED_STAGES, PIPELINES
 from crm.synthetic.deals import OPEN_STAGES, typical_quarter
 from crm.synthetic.delivery import Delivery, dates, instants, spelled

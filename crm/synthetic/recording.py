@@ -6,7 +6,7 @@ What they enter never feeds back into the deal.
 
 import numpy as np
 
-from crm.synthetic.company import CATEGORIES, LOSS_REASONS
+from crm.synthetic.config import CATEGORIES, LOSS_REASONS
 from crm.synthetic.deals import EXPANSION, OPEN, RENEWAL, WON, Rows
 from crm.synthetic.journal import (
     AMOUNT,

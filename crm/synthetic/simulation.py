@@ -6,7 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from crm.synthetic.company import Company, CompanyConfig, calendar_day, day_number
+from crm.synthetic.company import Company
+from crm.synthetic.config import CompanyConfig, calendar_day, day_number
 from crm.synthetic.deals import OPEN, Rows, World, empty_world
 from crm.synthetic.journal import Journal, Workday, nothing_seen
 from crm.synthetic.law import business_days, live_one_day

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from crm.synthetic.company import CATEGORIES
+from crm.synthetic.config import CATEGORIES
 from crm.synthetic.deals import OPEN, WON, typical_quarter
 from crm.synthetic.journal import Workday
 from crm.synthetic.law import DayEvents

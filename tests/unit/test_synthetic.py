@@ -11,7 +11,8 @@ from pandas.testing import assert_frame_equal
 
 from crm.contract import DTYPES, TABLES, empty_frame
 from crm.synthetic import CompanyConfig, CompanyState, export, run_forward, simulate, true_outcomes
-from crm.synthetic.company import Company, calendar_day, day_number, day_start
+from crm.synthetic.company import Company
+from crm.synthetic.config import calendar_day, day_number, day_start
 from crm.synthetic.deals import OPEN, WON
 from crm.synthetic.truth import won_to_date
 from crm.tables import CrmTables
