@@ -21,6 +21,7 @@ from models.bundle import Bundle, read_bundle, write_bundle
 from models.creation import fit_creation
 from models.reasons import fit_reference
 from models.revenue import fit_revenue
+from models.revenue_errors import find_past_errors
 from models.uncertainty import fit_range
 from training import tracking
 from training.card import describe_model, instant_text
@@ -153,6 +154,8 @@ def fit_bundle(
     baselines = fit_baselines_at(snapshots, known_at, seed=seed)
     fallback = choose_fallback(evaluation, baselines)
     card = describe_model(snapshots, known_at, hazards, evaluation, baselines=baselines, fallback=fallback, seed=seed)
+    served = fallback or "model"
+    said = evaluation.judged.rename(columns={served: "win_probability"})
     bundle = Bundle(
         manifest=card,
         hazards=hazards,
@@ -161,9 +164,9 @@ def fit_bundle(
         reference=fit_reference(hazards, snapshots.features, tables.calendar, seed=seed),
         amount=fit_amount(tables, history, known_at),
         creation=fit_creation(tables, history, known_at),
-        revenue=fit_revenue(),
+        revenue=fit_revenue(find_past_errors(tables, history, said, known_at)),
         baselines=baselines,
-        judged=evaluation.judged.rename(columns={fallback or "model": "served"})[["deal_id", "as_of", "won", "served"]],
+        judged=evaluation.judged.rename(columns={served: "served"})[["deal_id", "as_of", "won", "served"]],
     )
     return Fitted(bundle, evaluation, fits)
 
