@@ -254,13 +254,13 @@ def test_the_doctor_finds_nothing_wrong_with_a_trained_workspace(trained):
     assert {"packages", "data", "champion", "ledger"} <= {check["name"] for check in document["checks"]}
 
 
-def test_the_doctor_names_a_damaged_model_and_hides_the_ledger_s_password(workspace, monkeypatch):
-    card = next(workspace.glob("bundles/*/manifest.json"))
+def test_the_doctor_names_a_damaged_model_and_hides_the_ledger_s_password(workspace, trained, monkeypatch):
+    card = workspace / "bundles" / trained[1]["champion"] / "manifest.json"
     card.write_text(card.read_text().replace("log_loss", "log_gain"), "utf-8")
     monkeypatch.setenv("DEALCAST_LEDGER_URL", "postgresql://me:hunter2@127.0.0.1:1/none")
     code, document = dealcast(workspace, "doctor")
     wrong = {check["name"]: check for check in document["checks"] if not check["ok"]}
-    assert code in (3, 5) and not document["ok"] and wrong.keys() == {"champion", "ledger"}
+    assert code == 3 and not document["ok"] and wrong.keys() == {"champion", "ledger"}
     assert "hunter2" not in json.dumps(document)
 
 
@@ -324,7 +324,7 @@ def test_people_get_tables_and_no_traceback(trained, tmp_path, capsys):
     assert "strongest reason" in shown and "commit call" in shown and "calibration_slope" in shown
     assert answer(["--workspace", workspace, "score", "--as-of", "never"]) == 2
     complaint = capsys.readouterr()
-    assert complaint.out == "" and complaint.err.startswith("Error: ") and "Traceback" not in complaint.err
+    assert complaint.out == "" and "\nError: " in complaint.err and "Traceback" not in complaint.err
 
 
 def test_a_bug_ends_with_one_and_keeps_its_traceback_in_a_file(tmp_path, capsys):
