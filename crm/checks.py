@@ -227,8 +227,9 @@ def history_of_unknown_deal(company: Company) -> pd.Series:
 )
 def field_untracked(company: Company) -> pd.Series:
     """Closing may have overwritten them, so a past value counts only from its first recorded change on."""
-    classes = company.tables.field_classes
-    return pd.Series([name for name, one in classes.items() if one.tracked == "untracked"], dtype="str")
+    classes, deals = company.tables.field_classes, company.tables.get("deals")
+    held = [name for name in classes if deals[name].notna().any()]
+    return pd.Series([name for name in held if classes[name].tracked == "untracked"], dtype="str")
 
 
 @check(
