@@ -1,4 +1,4 @@
-"""Features for any deals at any moments: dated facts in, one row per (deal_id, as_of) out. The one path of training and scoring."""
+"""Features for any deals at any moments: dated facts in, one row per (deal_id, as_of) out; for training and scoring."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from crm.history import DealHistory, values_at
 from crm.money import RateBook
 from crm.tables import CrmTables
 from features.catalogue import BY_NAME, CATALOGUE
-from features.compiler import Inputs, compile_features
+from features.compiler import SOURCES, Inputs, compile_features
 from features.engines import run_on_duckdb
 
 
@@ -37,10 +37,10 @@ def build_sources(tables: CrmTables, history: DealHistory) -> FeatureSources:
     """Lay the dated facts out for the compiler."""
     relations = {
         "state": _state(history),
-        "change": _timed(history.changes, "at"),
-        "activity": _timed(_with_first(history.activities), "known_from"),
-        "contact": _timed(_with_first(history.contacts), "known_from"),
-        "opening": _timed(history.spells[["deal_id", "opened_at"]], "opened_at"),
+        "change": _dated("change", history.changes, "at"),
+        "activity": _dated("activity", _with_first(history.activities), "known_from"),
+        "contact": _dated("contact", _with_first(history.contacts), "known_from"),
+        "opening": _dated("opening", history.spells, "opened_at"),
         "outcome": _outcomes(tables, history),
         "accounts": _as_numbers(tables.get("accounts")),
         "owners": _as_numbers(_users(tables)),
@@ -77,7 +77,7 @@ def build_features(
     """
     sources = build_sources(tables, history) if sources is None else sources
     features = CATALOGUE if names is None else [BY_NAME[name] for name in names]
-    relations = {**sources.relations, **_spine_relations(sources, spine)}
+    relations = {**sources.relations, **spine_relations(sources, spine)}
     built = run_on_duckdb(compile_features(features, sources.inputs), relations, threads=threads).to_pandas()
     columns: dict[str, object] = {"deal_id": spine["deal_id"].array, "as_of": spine["as_of"].array}
     for declared in features:
@@ -86,7 +86,7 @@ def build_features(
     return pd.DataFrame(columns, index=spine.index)
 
 
-def _spine_relations(sources: FeatureSources, spine: pd.DataFrame) -> dict[str, pa.Table]:
+def spine_relations(sources: FeatureSources, spine: pd.DataFrame) -> dict[str, pa.Table]:
     """The spine with its place in the calendar, and the exchange rates of its moments."""
     calendar = sources.tables.calendar
     moments = pd.Series(spine["as_of"].unique()).astype("datetime64[us, UTC]")
@@ -204,6 +204,11 @@ def _users(tables: CrmTables) -> pd.DataFrame:
     """The users, with the local day they were hired on."""
     users = tables.get("users")
     return users.assign(hired_at=tables.calendar.local_days(users["hired_at"])) if "hired_at" in users else users
+
+
+def _dated(source: str, rows: pd.DataFrame, moment: str) -> pd.DataFrame:
+    """The rows of a source of the deal, with the columns that features may read."""
+    return _timed(rows[["deal_id", moment, *SOURCES[source]]], moment)
 
 
 def _timed(rows: pd.DataFrame, moment: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""All features, in one order. A new feature is declared in the module of its family and is part of the catalogue at once."""
+"""All features, in one order. A new feature is declared in the module of its family and so is part of the catalogue."""
 
 import hashlib
 import json

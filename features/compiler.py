@@ -1,10 +1,10 @@
-"""From declarations to one SQL statement over a spine of (deal_id, as_of), the same for one deal now as for millions of snapshots.
+"""From declarations to one SQL statement over a spine of (deal_id, as_of), the same for one deal now as for millions.
 
-Four levels: (a) the dated rows of the spine's deals; (b) those rows and the spine in one sorted union per deal, every
-aggregate a window over it that ends at the as-of moment, spine rows kept; (c) the same per owner, account and company, over
-the outcomes of all their deals; (d) the features as expressions of all that.
+Four levels: (a) the dated rows of the spine's deals; (b) each moment of a deal joined to its rows up to then, of which
+there are tens, and aggregated; (c) per owner, account and company, who have thousands, one sorted union of moments and
+outcomes, aggregated over windows that end at the moment; (d) the features as expressions of all that.
 
-The dialect is what DuckDB and Spark share: no ASOF, no DISTINCT windows, no date arithmetic; instants are epoch seconds.
+The dialect is what DuckDB and Spark share: no ASOF, no DISTINCT windows, no date arithmetic; instants are seconds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,23 +18,9 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "activity": ("type", "direction", "contact_id", "user_id", "duration_minutes", "is_first"),
     "contact": ("contact_id", "role", "is_first"),
 }
-"""The columns of a deal's dated rows by source; each has deal_id and at besides, and its relation is called like the source."""
+"""The columns of a deal's dated rows by source, besides deal_id and moment; the relation is called like the source."""
 
-COLUMN_TYPES = {
-    "field": "VARCHAR",
-    "old_value": "VARCHAR",
-    "new_value": "VARCHAR",
-    "old_number": "DOUBLE",
-    "new_number": "DOUBLE",
-    "type": "VARCHAR",
-    "direction": "VARCHAR",
-    "contact_id": "VARCHAR",
-    "user_id": "VARCHAR",
-    "duration_minutes": "DOUBLE",
-    "is_first": "DOUBLE",
-    "role": "VARCHAR",
-}
-PARTIES = {"owner": "state.owner_id", "account": "state.account_id", "company": "'all'"}
+PARTIES = {"owner": "owner_id", "account": "account_id"}
 TABLE_OF = {"spine": "spine", "state": "state", "stage": "state", "owner": "owners", "account": "accounts"}
 
 
@@ -45,7 +31,7 @@ class Inputs:
     Attributes
     ----------
     columns : columns of the relations state, accounts, owners.
-    since : epoch seconds of the first row of (source, field); an aggregate before it is unknown. Missing: no rows at all.
+    since : epoch seconds of the first row of (source, field); an aggregate before it is unknown. Missing: no rows.
     """
 
     columns: Mapping[str, frozenset[str]]
@@ -53,38 +39,45 @@ class Inputs:
 
 
 def compile_features(features: Iterable[Feature], inputs: Inputs) -> str:
-    """The statement that computes the features for the rows of the relation `spine`, one column each, ordered by spine_row."""
+    """The statement that computes the features for the relation `spine`, a column each, ordered by spine_row."""
     features = list(features)
     aggregates = _number(features)
-    levels = {
-        entity: {a: name for a, name in aggregates.items() if a.entity == entity} for entity in ("deal", *PARTIES)
-    }
-    parties = [entity for entity in PARTIES if levels[entity]]
-    rendered = ",\n  ".join(
-        f"CAST({_render(declared.term, aggregates, inputs)} AS {'VARCHAR' if declared.kind == 'category' else 'DOUBLE'})"
-        f" AS {declared.name}"
-        for declared in features
-    )
-    parts = [_deal_events(levels["deal"]), _deal_level(levels["deal"]), _located(inputs)]
-    parts += [part for entity in parties for part in _party_level(entity, levels[entity])]
-    steps = ",\n".join(parts)
-    joins = "\n".join(
-        f"LEFT JOIN {entity}_level ON {entity}_level.party = located.{entity}_key AND {entity}_level.moment = located.as_of"
-        for entity in parties
-    )
+    steps, joins = [_LAST_STATE], []
+    for source in SOURCES:
+        its = {a: name for a, name in aggregates.items() if (a.entity, a.source) == ("deal", source)}
+        if its:
+            steps.append(_deal_level(source, its))
+            joins.append(f"LEFT JOIN {source}_level ON {source}_level.spine_row = located.spine_row")
+    steps.append(_located(inputs))
+    for party in (*PARTIES, "company"):
+        its = {a: name for a, name in aggregates.items() if a.entity == party}
+        if its:
+            steps += _party_level(party, its)
+            same = f"{party}_level.party = located.{party}_key AND {party}_level.moment = located.as_of"
+            joins.append(f"LEFT JOIN {party}_level ON {same}")
+    columns = [
+        f"{_typed(declared, _render(declared.term, aggregates, inputs))} AS {declared.name}" for declared in features
+    ]
     currency = "COALESCE(state.currency, '')" if "currency" in inputs.columns["state"] else "''"
-    return f"""WITH {steps}
+    return f"""WITH {_listed(steps)}
 SELECT
-  located.spine_row,
-  {rendered}
+  {_listed(["located.spine_row", *columns])}
 FROM located
 JOIN spine ON spine.spine_row = located.spine_row
 LEFT JOIN state ON state.state_row = located.last_state
 LEFT JOIN rates ON rates.as_of = located.as_of AND rates.currency = {currency}
 LEFT JOIN accounts ON accounts.account_id = located.account_key
 LEFT JOIN owners ON owners.user_id = located.owner_key
-{joins}
+{chr(10).join(joins)}
 ORDER BY located.spine_row"""
+
+
+def _listed(parts: Iterable[str]) -> str:
+    return ",\n  ".join(parts)
+
+
+def _typed(declared: Feature, value: str) -> str:
+    return f"CAST({value} AS {'VARCHAR' if declared.kind == 'category' else 'DOUBLE'})"
 
 
 def _number(features: list[Feature]) -> dict[Aggregate, str]:
@@ -104,17 +97,20 @@ def _number(features: list[Feature]) -> dict[Aggregate, str]:
 
 def _render(term: Term, aggregates: Mapping[Aggregate, str], inputs: Inputs) -> str:
     if isinstance(term, Aggregate):
-        name = aggregates[term]
-        if term.entity != "deal":
-            return f"{term.entity}_level.{name}"
-        if term.source == "opening":
-            return f"located.{name}"
+        level = term.source if term.entity == "deal" else term.entity
+        value = f"{level}_level.{aggregates[term]}"
+        if term.entity != "deal" or term.source == "opening":
+            return value
         since = inputs.since.get((term.source, term.field))
         # Before its first row a source says nothing: unknown, not zero.
-        return "NULL" if since is None else f"CASE WHEN located.as_of >= {since!r} THEN located.{name} END"
+        return "NULL" if since is None else f"CASE WHEN located.as_of >= {since!r} THEN {_filled(term, value)} END"
     if isinstance(term, Column):
         return _render_column(term, inputs)
     return term.template.format(*(_render(part, aggregates, inputs) for part in term.parts))
+
+
+def _filled(aggregate: Aggregate, value: str) -> str:
+    return value if aggregate.without_rows is None else f"COALESCE({value}, {aggregate.without_rows!r})"
 
 
 def _render_column(column: Column, inputs: Inputs) -> str:
@@ -126,88 +122,74 @@ def _render_column(column: Column, inputs: Inputs) -> str:
     return f'{table}."{name}"' if known else "NULL"
 
 
-def _deal_events(aggregates: Mapping[Aggregate, str]) -> str:
-    """Level (a): the spine's rows, the states and the sources in use, with the union of their columns."""
-    used = sorted({aggregate.source for aggregate in aggregates})
-    columns = list(dict.fromkeys(column for source in used for column in SOURCES[source]))
-
-    def blank(present: tuple[str, ...]) -> str:
-        return "".join(
-            f", {name}" if name in present else f", CAST(NULL AS {COLUMN_TYPES[name]}) AS {name}" for name in columns
-        )
-
-    ours = "deal_id IN (SELECT deal_id FROM spine)"
-    none = "CAST(NULL AS BIGINT)"
-    parts = [
-        f"SELECT deal_id, as_of AS moment, 'spine' AS source, spine_row, {none} AS state_row{blank(())} FROM spine",
-        f"SELECT deal_id, moment, 'state', {none}, state_row{blank(())} FROM state WHERE {ours}",
-    ]
-    parts += [
-        f"SELECT deal_id, moment, '{name}', {none}, {none}{blank(SOURCES[name])} FROM {name} WHERE {ours}"
-        for name in used
-    ]
-    return "deal_events AS (\n  {}\n)".format("\n  UNION ALL ".join(parts))
+_LAST_STATE = (
+    "last_state AS (SELECT spine.spine_row, MAX(state_row) AS last_state FROM spine"
+    " JOIN state ON state.deal_id = spine.deal_id AND state.moment <= spine.as_of GROUP BY spine.spine_row)"
+)
 
 
-def _deal_level(aggregates: Mapping[Aggregate, str]) -> str:
-    """Level (b): every aggregate as a window that ends at the spine row's moment."""
-    columns = [f"MAX(state_row) OVER {_window(None)} AS last_state"] + [
-        f"{_windowed(aggregate, f'source = {aggregate.source!r}')} AS {name}" for aggregate, name in aggregates.items()
-    ]
+def _deal_level(source: str, aggregates: Mapping[Aggregate, str]) -> str:
+    """Level (b): the rows of one source up to each moment of their deal, the moment itself included."""
+    columns = ", ".join(f"{_of_rows_until(aggregate)} AS {name}" for aggregate, name in aggregates.items())
     return (
-        f"deal_level AS (SELECT * FROM (SELECT source, spine_row, deal_id, moment AS as_of, {', '.join(columns)}"
-        f" FROM deal_events {_windows('deal_id', aggregates)}) AS windowed WHERE source = 'spine')"
+        f"{source}_level AS (SELECT spine_row, {columns} FROM spine"
+        f" JOIN {source} ON {source}.deal_id = spine.deal_id AND {source}.moment <= spine.as_of GROUP BY spine_row)"
     )
+
+
+def _of_rows_until(aggregate: Aggregate) -> str:
+    window = () if aggregate.days is None else (f"moment >= as_of - {aggregate.days * DAY!r}",)
+    conditions = " AND ".join((*aggregate.where, *window))
+    return f"{aggregate.template} FILTER (WHERE {conditions})" if conditions else aggregate.template
 
 
 def _located(inputs: Inputs) -> str:
     """The deals with the owner and account they had at the moment."""
-    keys = ", ".join(
-        f"{key if entity == 'company' or key.split('.')[1] in inputs.columns['state'] else 'CAST(NULL AS VARCHAR)'}"
-        f" AS {entity}_key"
-        for entity, key in PARTIES.items()
-    )
+    keys = [
+        f"{f'state.{column}' if column in inputs.columns['state'] else 'CAST(NULL AS VARCHAR)'} AS {party}_key"
+        for party, column in PARTIES.items()
+    ]
     return (
-        f"located AS (SELECT deal_level.*, {keys} FROM deal_level"
-        " LEFT JOIN state ON state.state_row = deal_level.last_state)"
+        f"located AS (SELECT spine.spine_row, as_of, last_state, {', '.join(keys)}, 'all' AS company_key FROM spine"
+        " LEFT JOIN last_state ON last_state.spine_row = spine.spine_row"
+        " LEFT JOIN state ON state.state_row = last_state.last_state)"
     )
 
 
-def _party_level(entity: str, aggregates: Mapping[Aggregate, str]) -> list[str]:
-    """Level (c): what had happened with all deals of an owner, an account or the company by each moment of the spine."""
-    key = f"{entity}_key"
+def _party_level(party: str, aggregates: Mapping[Aggregate, str]) -> list[str]:
+    """Level (c): what had happened with all deals of an owner, an account or the company by each moment."""
+    key = f"{party}_key"
     moments = (
         f"SELECT DISTINCT {key} AS party, as_of AS moment, 1 AS is_spine, CAST(NULL AS VARCHAR) AS kind,"
         " CAST(NULL AS DOUBLE) AS step, CAST(NULL AS DOUBLE) AS amount_base, CAST(NULL AS DOUBLE) AS days_open"
         f" FROM located WHERE {key} IS NOT NULL"
     )
     rows = (
-        f"SELECT {entity}, moment, 0, kind, step, amount_base, days_open FROM outcome"
-        f" WHERE {entity} IN (SELECT {key} FROM located WHERE {key} IS NOT NULL)"
+        f"SELECT {party}, moment, 0, kind, step, amount_base, days_open FROM outcome"
+        f" WHERE {party} IN (SELECT {key} FROM located WHERE {key} IS NOT NULL)"
     )
-    columns = ", ".join(f"{_windowed(aggregate, 'is_spine = 0')} AS {name}" for aggregate, name in aggregates.items())
+    columns = ", ".join(f"{_windowed(aggregate)} AS {name}" for aggregate, name in aggregates.items())
     return [
-        f"{entity}_events AS (\n  {moments}\n  UNION ALL {rows}\n)",
-        f"{entity}_level AS (SELECT * FROM (SELECT party, moment, is_spine, {columns} FROM {entity}_events"
-        f" {_windows('party', aggregates)}) AS windowed WHERE is_spine = 1)",
+        f"{party}_events AS (\n  {moments}\n  UNION ALL {rows}\n)",
+        f"{party}_level AS (SELECT * FROM (SELECT party, moment, is_spine, {columns} FROM {party}_events"
+        f" {_windows(aggregates)}) AS windowed WHERE is_spine = 1)",
     ]
 
 
-def _windowed(aggregate: Aggregate, of_source: str) -> str:
-    conditions = " AND ".join((of_source, *aggregate.where))
-    value = f"{aggregate.template} FILTER (WHERE {conditions}) OVER {_window(aggregate.days)}"
-    return value if aggregate.without_rows is None else f"COALESCE({value}, {aggregate.without_rows!r})"
+def _windowed(aggregate: Aggregate) -> str:
+    conditions = " AND ".join(("is_spine = 0", *aggregate.where))
+    return _filled(aggregate, f"{aggregate.template} FILTER (WHERE {conditions}) OVER {_window(aggregate.days)}")
 
 
 def _window(days: float | None) -> str:
     return "life" if days is None else f"d{days:g}".replace(".", "_")
 
 
-def _windows(key: str, aggregates: Iterable[Aggregate]) -> str:
+def _windows(aggregates: Iterable[Aggregate]) -> str:
     """One named window per length; ties in time are inside, so a row at the moment itself counts."""
     lengths = {None, *(aggregate.days for aggregate in aggregates)}
     named = [
-        f"{_window(days)} AS (PARTITION BY {key} ORDER BY moment RANGE BETWEEN "
+        f"{_window(days)} AS (PARTITION BY party ORDER BY moment RANGE BETWEEN "
         f"{'UNBOUNDED' if days is None else repr(days * DAY)} PRECEDING AND CURRENT ROW)"
         for days in sorted(lengths, key=lambda days: days or 0.0)
     ]

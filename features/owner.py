@@ -1,4 +1,4 @@
-"""The owner: record, load and tenure. What a rep may not see of another never becomes a reason: the audience is the chain."""
+"""The owner: record, load, tenure. What a rep may not see of another is never shown as a reason: the audience is the chain."""
 
 from features.spec import Deal, Term, feature
 
@@ -7,7 +7,7 @@ PRIOR_DEALS = 20.0
 
 
 def company_rate(deal: Deal) -> Term:
-    """Share of all closed deals of the company that were won, as known at the moment, plus a faint prior of one in four."""
+    """Share of all closed deals of the company that were won, as known at the moment, with a faint prior of 1 in 4."""
     return (deal.company.won().count().or_else(0.0) + 1.0) / (deal.company.ended().count().or_else(0.0) + 4.0)
 
 

@@ -1,7 +1,7 @@
 """How a feature is declared: once, as an as-of aggregate over dated events, never as a loop over days.
 
-A feature is a function of a `Deal` that returns a `Term`; its docstring is its description. From that one declaration follow
-the SQL, the documentation, the reason shown to people and the tests that it never sees the future::
+A feature is a function of a `Deal` that returns a `Term`; its docstring is its description. From that one declaration
+follow the SQL, the documentation, the reason shown to people and the tests that it never sees the future::
 
     @feature(unit="count", higher_is="worse", controlled_by="seller", reason="close date pushed {value:.0f} times")
     def close_date_pushes(deal: Deal) -> Term:
@@ -76,8 +76,8 @@ def as_term(value: "Term | float") -> Term:
 class Column(Term):
     """A column that stands ready per deal and moment.
 
-    `relation` is spine (the moment itself), state (deal fields as of then), stage (of the deal as of then), money (the amount
-    in base currency), account or owner (as they stand).
+    `relation` is spine (the moment itself), state (deal fields as of then), stage (of the deal as of then), money (the
+    amount in base currency), account or owner (as they stand).
     """
 
     relation: str = "spine"
@@ -125,7 +125,7 @@ class Events:
 
     def count(self) -> Term:
         """Number of rows."""
-        return self._aggregate("COUNT(*)")
+        return self._aggregate("COUNT(*)", without_rows=0.0)
 
     def sum(self, column: str) -> Term:
         """Sum of a column; zero without rows."""
