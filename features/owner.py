@@ -1,4 +1,4 @@
-"""The owner: record, load, tenure. What a rep may not see of another is never shown as a reason: the audience is the chain."""
+"""The owner: record, load, tenure. What a rep may not see of another is shown as a reason only to the management chain."""
 
 from features.spec import Deal, Term, feature
 
