@@ -1,4 +1,4 @@
-"""The owner: record, load, tenure. What a rep may not see of another is shown as a reason only to the management chain."""
+"""The owner: record, load, tenure. What a rep may not see of another is a reason for the management chain only."""
 
 from features.spec import Deal, Term, feature
 
