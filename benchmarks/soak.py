@@ -105,8 +105,10 @@ def main(minutes: int) -> int:
                 f"{len(failures)} failed, {memory[-1]:.0f} MB",
                 flush=True,
             )
-    finally:
         ended.set()
+        for client in clients:
+            client.join()
+    finally:
         service.terminate()
         service.wait(30)
         dealcast("keys", "revoke", key["key_id"])

@@ -279,13 +279,8 @@ def serve(
     ] = None,
 ) -> None:
     """Serve scores and forecasts over HTTP."""
-    from serving.service import run_service
-
     session: Session = context.obj
-    settings = session.settings
-    run_service(
-        session.workspace, host=host or settings.host, port=port or settings.port, ledger_url=settings.ledger_url
-    )
+    session.serve(host, port)
 
 
 @app.command()

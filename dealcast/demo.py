@@ -50,7 +50,7 @@ def run_demo(session: Session, *, serve: bool, config: CompanyConfig = COMPANY) 
     """Run it all, show what came out and, with `serve`, stay and serve until interrupted."""
     settings = session.settings
     if serve:
-        from serving.service import must_be_free, run_service
+        from serving.service import must_be_free
 
         must_be_free(settings.host, settings.port)
     with progress_of("demo") as progress:
@@ -73,7 +73,7 @@ def run_demo(session: Session, *, serve: bool, config: CompanyConfig = COMPANY) 
         write_table(documents[name][rows], documents[name]["out"])
     session.hand_over(_without_rows(done) if session.as_json else done, show_demo)
     if serve:
-        run_service(session.workspace, host=settings.host, port=settings.port, ledger_url=settings.ledger_url)
+        session.serve()
 
 
 def write_export(tables: CrmTables, folder: Path) -> None:

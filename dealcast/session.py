@@ -26,6 +26,7 @@ from ledger.errors import LedgerError
 from ledger.ledger import Ledger, open_ledger
 
 BUG, USAGE = 1, 2
+STDOUT, STDERR = 1, 2
 INTERRUPTED = 130
 Progress = Callable[[str, float], None]
 """Called with the name of the step at hand and how much of the whole is done, 0..1."""
@@ -57,6 +58,14 @@ class Session:
         except (KeyError, OSError):
             return "unknown"
 
+    def serve(self, host: str | None = None, port: int | None = None) -> None:
+        """Serve the workspace until interrupted; what servers like to say goes to standard error."""
+        from serving.service import run_service
+
+        at, on = host or self.settings.host, port or self.settings.port
+        with output_to_stderr():
+            run_service(self.workspace, host=at, port=on, ledger_url=self.settings.ledger_url)
+
     def hand_over(self, document: Any, show: Callable[[Console, Any], None]) -> None:
         """Print the result: the document under `--json`, else what `show` makes of it."""
         if self.as_json:
@@ -64,6 +73,19 @@ class Session:
             sys.stdout.flush()
         else:
             show(human_console(), document)
+
+
+@contextlib.contextmanager
+def output_to_stderr() -> Iterator[None]:
+    """Whatever this process and those it starts print on standard output goes to standard error meanwhile."""
+    sys.stdout.flush()
+    kept = os.dup(STDOUT)
+    os.dup2(STDERR, STDOUT)
+    try:
+        yield
+    finally:
+        os.dup2(kept, STDOUT)
+        os.close(kept)
 
 
 def human_console() -> Console:

@@ -278,6 +278,7 @@ def test_the_doctor_names_a_damaged_model_and_hides_the_ledger_s_password(worksp
         (2, ["score", "--out", "no/such/folder/scores.csv"]),
         (2, ["score", "--json"]),
         (2, ["forecast", "--by", "colour"]),
+        (2, ["serve", "--host", "203.0.113.5"]),
         (2, ["review", "--period-start", "2026-01-01"]),
         (2, ["models", "compare", "a", "b"]),
         (2, ["features", "drift"]),
