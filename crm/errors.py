@@ -1,4 +1,4 @@
-"""What goes wrong and whose turn it is: every error a user can cause says what, where, the value, the rule, the next step."""
+"""What goes wrong and whose turn it is: an error a user can cause says what, where, value, rule and next step."""
 
 from dataclasses import asdict, dataclass
 from typing import ClassVar
@@ -20,7 +20,7 @@ class Detail:
 class DealcastError(Exception):
     """A mistake or failure that is explained, never shown as a traceback.
 
-    `exit_code` is what the command line ends with, `code` what the API and `--json` name (contract: exit codes, error codes).
+    `exit_code` is what the command line ends with, `code` what the API and `--json` name.
     """
 
     exit_code: ClassVar[int] = 1

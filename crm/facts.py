@@ -1,7 +1,7 @@
 """Dated facts: the value of every deal field at every moment, by one rule that never looks at the outcome.
 
-Whether a value is known may not depend on what happened later, or "unknown" alone tells lost from won. So a field's value
-before its first recorded change is read backwards only where the history of that field is complete for won, lost and open
+Whether a value is known may not depend on what happened later, or "unknown" alone tells lost from won. A field's value
+before its first recorded change is read back only where the history of that field is complete for won, lost and open
 deals alike (its class is `tracked`); otherwise it is unknown, for every deal. See docs/as-of.md for the rule in words.
 """
 
@@ -102,7 +102,7 @@ def build_states(tables: CrmTables, lives: DealLives) -> pd.DataFrame:
 
     Returns
     -------
-    frame : deal_id, known_from, then one typed column per deal field. The value at T is that of the deal's last row with
+    frame : deal_id, known_from, then one typed column per deal field. The value at T is that of its last row with
         known_from <= T; missing means unknown (or known to be empty). Sorted by deal_id, known_from. Deals left out of
         all lives (closed at an unknown moment) have no rows.
     """
@@ -144,7 +144,7 @@ def _deal_facts(deals: pd.DataFrame, lives: DealLives) -> _Deals:
 
 
 def _pool(deals: pd.DataFrame, rows: pd.DataFrame, field: str, lives: DealLives, book: StageBook) -> pd.Series:
-    """All values a field's steps refer to: current values, old values, new values; for `stage` also first open and closed."""
+    """All values a field's steps refer to: current, old and new ones; for `stage` also first open and closed ones."""
     like = deals[field]
     parts = [like, typed_values(rows["old_value"], like), typed_values(rows["new_value"], like)]
     if field == "stage":
@@ -181,7 +181,7 @@ def _field_steps(
 
     # 1. the last history row at or before T
     steps = [(row_deal, row_at, count + len(rows) + np.arange(len(rows)))]
-    # 1. what an import found counts from that import on (the first one: only later than it); a closing is no field value
+    # 1. what an import found counts from that import on (the first: only later than it); closings excepted
     first_seen = facts.first_seen_at
     found_at = np.where(first_seen != NEVER, first_seen, _first_import(tables))
     found = old_value_after(everyone, found_at)
@@ -223,8 +223,10 @@ def _while_closed(
     def spell_of(deal: np.ndarray, moments: np.ndarray) -> np.ndarray:
         """The closed time that holds each moment, -1 if the deal was open."""
         place = facts.closed.last_until(deal, moments)
-        return np.where((place >= 0) & (moments < facts.reopened_at[place]), place, -1) if len(facts.closed_at) else (
-            np.full(len(deal), -1)
+        return (
+            np.where((place >= 0) & (moments < facts.reopened_at[place]), place, -1)
+            if len(facts.closed_at)
+            else (np.full(len(deal), -1))
         )
 
     open_deal = spell_of(steps.deal, steps.known_from) < 0
@@ -308,9 +310,7 @@ def classify_fields(tables: CrmTables) -> dict[str, FieldClass]:
     }
 
 
-def _class_of(
-    field: str, deals: pd.DataFrame, group: pd.Series, rows: pd.DataFrame, tables: CrmTables
-) -> FieldClass:
+def _class_of(field: str, deals: pd.DataFrame, group: pd.Series, rows: pd.DataFrame, tables: CrmTables) -> FieldClass:
     last = rows.drop_duplicates("deal_id", keep="last").set_index("deal_id")["new_value"]
     has_rows = deals["deal_id"].isin(last.index)
     declared = field in tables.calendar.stable_fields
@@ -340,7 +340,9 @@ def _history_is_complete(
         same = same & has_rows
     by_group = same[counted].groupby(group[counted])
     shares, sizes = by_group.mean(), by_group.size()
-    return all(sizes.get(name, 0) >= FEWEST_DEALS and shares[name] >= COMPLETE_SHARE for name in ("won", "lost", "open"))
+    return all(
+        sizes.get(name, 0) >= FEWEST_DEALS and shares[name] >= COMPLETE_SHARE for name in ("won", "lost", "open")
+    )
 
 
 def values_as_of(states: pd.DataFrame, key: str, spine: pd.DataFrame, fields: Iterable[str]) -> pd.DataFrame:
@@ -350,5 +352,7 @@ def values_as_of(states: pd.DataFrame, key: str, spine: pd.DataFrame, fields: It
     wanted = keys.get_indexer(spine[key])
     place = rows.last_until(wanted, microseconds(spine["as_of"]))
     known = pd.Series((place >= 0) & (wanted >= 0), index=spine.index)
-    picked = states[list(fields)].take(np.maximum(place, 0)) if len(states) else states[list(fields)].reindex(spine.index)
+    picked = (
+        states[list(fields)].take(np.maximum(place, 0)) if len(states) else states[list(fields)].reindex(spine.index)
+    )
     return picked.set_axis(spine.index).where(known)

@@ -1,6 +1,6 @@
 """What the company knew at any moment: dated facts, the lives of deals, and the export as it would have stood then.
 
-Everything downstream (features, labels, models, reports) reads a `DealHistory` and only rows dated at or before its moment.
+Everything downstream (features, labels, models, reports) reads a `DealHistory` and only rows dated until its moment.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,9 +35,9 @@ class DealHistory:
     ----------
     states : deal_id, known_from, then a typed column per deal field; the value at T is that of the last row with
         known_from <= T, missing = unknown.
-    changes : deal_id, at, field, old_value, new_value, old_number, new_number: recorded changes (initial values are none);
+    changes : deal_id, at, field, old_value, new_value, old_number, new_number: recorded changes, no initial ones;
         numbers as they are, dates as days since 1970, stages as their sort order.
-    spells : deal_id, opened_at, ended_at, outcome, closed_stage, booked_on; a deal is open at T if opened_at <= T < ended_at.
+    spells : deal_id, opened_at, ended_at, outcome, closed_stage, booked_on; open at T: opened_at <= T < ended_at.
     endings : deal_id, at, until, outcome, closed_stage, booked_on: how a deal that is not open came to be so.
     wins : deal_id, won_at, undone_at, booked_on: a win counts from won_at until undone_at.
     activities : the activities with `known_from`, the later of occurred_at and logged_at.
@@ -73,7 +73,9 @@ def build_history(tables: CrmTables) -> DealHistory:
         changes=_build_changes(tables, book, lives.left_out),
         spells=lives.spells,
         endings=lives.endings,
-        wins=won.rename(columns={"at": "won_at", "until": "undone_at"})[["deal_id", "won_at", "undone_at", "booked_on"]],
+        wins=won.rename(columns={"at": "won_at", "until": "undone_at"})[
+            ["deal_id", "won_at", "undone_at", "booked_on"]
+        ],
         activities=activities.assign(known_from=later),
         contacts=contacts.rename(columns={"added_at": "known_from"}).dropna(subset=["known_from"]),
         user_states=_build_user_states(tables),
@@ -142,7 +144,9 @@ def _build_user_states(tables: CrmTables) -> pd.DataFrame:
         values[latest.index] = latest
         steps.append(pd.DataFrame([{"user_id": user_id, "known_from": at, **values.to_dict()}]))
     states = pd.concat(steps, ignore_index=True)[["user_id", "known_from", *PLACE_FIELDS]]
-    states = states.astype({"user_id": "str", "known_from": "datetime64[us, UTC]", **dict.fromkeys(PLACE_FIELDS, "str")})
+    states = states.astype(
+        {"user_id": "str", "known_from": "datetime64[us, UTC]", **dict.fromkeys(PLACE_FIELDS, "str")}
+    )
     return states.sort_values(["user_id", "known_from"], ignore_index=True)
 
 
@@ -168,7 +172,7 @@ def open_deals(history: DealHistory, moment: pd.Timestamp) -> pd.DataFrame:
 
 
 def values_at(history: DealHistory, spine: pd.DataFrame, fields: Iterable[str]) -> pd.DataFrame:
-    """The as-of values of deal fields for a spine of deal_id and as_of, in its order; a field never delivered is unknown."""
+    """The as-of values of deal fields for a spine of deal_id and as_of, in its order; undelivered ones are unknown."""
     wanted = list(fields)
     states = history.states
     missing = {name: pd.Series(None, index=states.index, dtype="str") for name in wanted if name not in states}

@@ -1,8 +1,8 @@
 """When each deal was open, how it closed, and which wins count: read off stage rows, closing instants and deletions.
 
-A deal closes at its stage rows into a closed stage and reopens at rows out of one. If it is closed now but has no row into
-a closed stage after its last open one, it closed silently, at `closed_at`; without a `closed_at` nobody knows when, and the
-deal is left out everywhere. Deleting an open deal ends its spell as `deleted`, merging it away as `merged`.
+A deal closes at its stage rows into a closed stage and reopens at rows out of one. If it is closed now but has no row
+into a closed stage after its last open one, it closed silently, at `closed_at`; without a `closed_at` nobody knows,
+and the deal is left out everywhere. Deleting an open deal ends its spell as `deleted`, merging it away as `merged`.
 """
 
 from dataclasses import dataclass
@@ -74,9 +74,9 @@ class DealLives:
     ----------
     spells : deal_id, opened_at, ended_at (NaT: still open), outcome (won, lost, deleted, merged; NaN: still open),
         closed_stage, booked_on: one row per time a deal was open.
-    endings : deal_id, at, until (NaT: still so), outcome, closed_stage, booked_on: how a deal that is not open came to be
-        so, one row per outcome (a closing corrected from lost to won is two).
-    closed_times : deal_id, closed_at, reopened_at (NaT: not reopened), closed_stage: the times between closing and reopening.
+    endings : deal_id, at, until (NaT: still so), outcome, closed_stage, booked_on: how a deal that is not open came
+        to be so, one row per outcome (a closing corrected from lost to won is two).
+    closed_times : deal_id, closed_at, reopened_at (NaT: not reopened), closed_stage: times from closing to reopening.
     left_out : deal ids that are closed although nobody knows since when.
     reopened_silently : deal ids open now although their last stage row closed them.
     """
@@ -194,7 +194,9 @@ def _removals(tables: CrmTables, deals: pd.DataFrame) -> list[pd.DataFrame]:
     shown_at = _column(deals, "_first_seen_at").fillna(tables.first_import_at or tables.as_of)
     return [
         _at(deals["deal_id"][merged], deleted_at.fillna(shown_at)[merged], "merged", order=4),
-        _at(deals["deal_id"][~merged & deleted_at.notna()], deleted_at[~merged & deleted_at.notna()], "deleted", order=4),
+        _at(
+            deals["deal_id"][~merged & deleted_at.notna()], deleted_at[~merged & deleted_at.notna()], "deleted", order=4
+        ),
     ]
 
 
@@ -205,7 +207,7 @@ def _keep_closed_if_removed_later(moves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_booked_on(phases: pd.DataFrame, tables: CrmTables, deals: pd.DataFrame) -> pd.DataFrame:
-    """The day finance counts a closing: the deal's booked_on (or the day of closed_at) for the one that stands, else its day."""
+    """The day finance counts a closing: what the deal says for the closing that stands, else the closing's day."""
     booked_on = tables.calendar.local_days(phases["at"])
     stated = _column(deals, "booked_on", "datetime64[us]").fillna(
         tables.calendar.local_days(_column(deals, "closed_at")).astype("datetime64[us]")

@@ -49,7 +49,8 @@ class CrmTables:
     Attributes
     ----------
     tables : frame by table name; only tables that were delivered (`deals` and `stages` always). Dtypes follow the
-        contract: text `str`, instants `datetime64[us, UTC]`, dates `datetime64[us]`, numbers float64, booleans `boolean`.
+        contract: text `str`, instants `datetime64[us, UTC]`, dates `datetime64[us]`, numbers float64, booleans
+        `boolean`.
         `deals` carries `_first_seen_at` (NaT for deals of the first import), `deal_history` is in file order.
     calendar : time zone, fiscal periods, measure and money rules.
     as_of : the data's moment (UTC); nothing later is in the tables.

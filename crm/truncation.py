@@ -21,8 +21,8 @@ LATER_INSTANTS = {"leads": ("first_response_at", "converted_at"), "contracts": (
 def truncate_export(tables: CrmTables, moment: pd.Timestamp, history: DealHistory | None = None) -> CrmTables:
     """The tables as an export taken at `moment` would have held them.
 
-    The field classes come along: they are the one thing that is read from after the moment. Deals that are closed although
-    nobody knows since when are left out; accounts and users stay as they stand, users' places as they were.
+    The field classes come along: they are the one thing that is read from after the moment. Deals that are closed
+    although nobody knows since when are left out; accounts and users stay as they stand, users' places as they were.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def _deals_at(tables: CrmTables, history: DealHistory, moment: pd.Timestamp) -> 
         columns["deleted_at"] = deals["deleted_at"].where(deals["deleted_at"] <= moment)
     if "merged_into" in deals:
         shown = deals["deleted_at"] if "deleted_at" in deals else pd.Series(pd.NaT, index=deals.index)
-        shown = shown.fillna(deals["_first_seen_at"] if "_first_seen_at" in deals else pd.NaT)
+        shown = shown.fillna(deals.get("_first_seen_at", pd.NaT))
         shown = shown.fillna(tables.first_import_at or tables.as_of)
         columns["merged_into"] = deals["merged_into"].where(shown <= moment)
     kept = {name: values for name, values in columns.items() if name in deals or name in ("closed_at", "booked_on")}

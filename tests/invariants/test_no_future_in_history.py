@@ -41,7 +41,9 @@ def companies(draw: st.DrawFn) -> CrmTables:
             new = draw(VALUES[field])
             history.append((deal_id, day(at), field, old, new))
             last[field] = new
-        current = {field: last.get(field) if field in last and draw(st.booleans()) else draw(VALUES[field]) for field in FIELDS}
+        current = {
+            field: last.get(field) if field in last and draw(st.booleans()) else draw(VALUES[field]) for field in FIELDS
+        }
         closed = current["stage"] in ("Won", "Lost")
         deals.append(
             {
@@ -76,7 +78,11 @@ def companies(draw: st.DrawFn) -> CrmTables:
     classes = {
         field: draw(
             st.sampled_from(
-                [FieldClass("untracked", None, 0.0), FieldClass("tracked", None, 1.0), FieldClass("tracked", day(5), 1.0)]
+                [
+                    FieldClass("untracked", None, 0.0),
+                    FieldClass("tracked", None, 1.0),
+                    FieldClass("tracked", day(5), 1.0),
+                ]
             )
         )
         for field in FIELDS
@@ -88,13 +94,17 @@ def companies(draw: st.DrawFn) -> CrmTables:
 def known_at(tables: CrmTables, moment: pd.Timestamp) -> dict[str, pd.DataFrame]:
     history = build_history(tables)
     deals = tables.get("deals")
-    there = (deals["created_at"] <= moment) & ~(deals["deleted_at"] <= moment) & ~deals["deal_id"].isin(history.left_out)
+    there = (
+        (deals["created_at"] <= moment) & ~(deals["deleted_at"] <= moment) & ~deals["deal_id"].isin(history.left_out)
+    )
     spine = pd.DataFrame({"deal_id": deals["deal_id"][there], "as_of": moment}).reset_index(drop=True)
     changes = history.changes
     return {
         "open deals": open_deals(history, moment).sort_values("deal_id", ignore_index=True),
         "values": pd.concat([spine, values_at(history, spine, FIELDS)], axis=1),
-        "wins": wins_counting(history, moment)[["deal_id", "won_at", "booked_on"]].sort_values("deal_id", ignore_index=True),
+        "wins": wins_counting(history, moment)[["deal_id", "won_at", "booked_on"]].sort_values(
+            "deal_id", ignore_index=True
+        ),
         "changes": changes[changes["at"] <= moment].reset_index(drop=True),
     }
 
@@ -115,7 +125,7 @@ def test_the_past_reads_the_same_from_the_full_and_from_the_truncated_export(
         for name, expected in full.items():
             got = cut_off[name]
             if name == "values":
-                # Rule 0 gives a deal that was closed then and open again at the cut today's value, by the contract's letter.
+                # Rule 0 gives a deal that was closed then and open again at the cut today's value.
                 comparable = expected["deal_id"][~expected["deal_id"].isin(reopened_between(tables, moment, day(cut)))]
                 got = got[got["deal_id"].isin(comparable)].reset_index(drop=True)
                 expected = expected[expected["deal_id"].isin(comparable)].reset_index(drop=True)
