@@ -11,7 +11,7 @@ from the base frequency to the all-knowing answer, in cross-entropy to the true 
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -52,6 +52,7 @@ def main() -> int:
     state = simulate(CompanyConfig(seed=chosen.seed), TRAINED_ON)
     tables = export(state)
     bundle = fit_bundle(tables, tables.as_of).bundle
+    bundle = replace(bundle, manifest={**bundle.manifest, "model_version": "benchmark"})
     looks = list(look_at_days(bundle, state, moments=chosen.moments, futures=chosen.futures))
     counted = sum(len(look.scores) for look in looks)
     print(f"seed {chosen.seed}: {len(looks)} moments, {counted:,} open deals, {chosen.futures} futures of each")
