@@ -130,7 +130,8 @@ def _history_of(tables: CrmTables, deals: pd.DataFrame) -> pd.DataFrame:
 
 def _deal_facts(deals: pd.DataFrame, lives: DealLives) -> _Deals:
     position = pd.Series(np.arange(len(deals)), index=deals["deal_id"])
-    first_seen = deals["_first_seen_at"] if "_first_seen_at" in deals else pd.Series(pd.NaT, index=deals.index)
+    never = pd.Series(pd.NaT, index=deals.index, dtype="datetime64[us, UTC]")
+    first_seen = deals.get("_first_seen_at", never)
     closed_deal = lives.closed_times["deal_id"].map(position).to_numpy(dtype=np.int64)
     closed_at = microseconds(lives.closed_times["closed_at"])
     return _Deals(
@@ -323,6 +324,7 @@ def _class_of(field: str, deals: pd.DataFrame, group: pd.Series, rows: pd.DataFr
         since=since,
         known_share=float(known.mean()) if len(known) else 0.0,
         declared=declared,
+        filled=bool(deals[field].notna().any()),
     )
 
 

@@ -30,9 +30,10 @@ class RateBook:
     def from_tables(tables: CrmTables) -> "RateBook":
         """The rates of a data version."""
         rates = tables.get("exchange_rates")[["currency", "valid_from", "rate_to_base"]]
-        deals = tables.get("deals")
-        is_unnamed = "currency" not in deals or bool(deals["currency"].isna().all())
-        return RateBook(rates.sort_values("valid_from", kind="stable"), tables.calendar, is_unnamed)
+        deals, known = tables.get("deals"), tables.field_classes.get("currency")
+        # The class is asked first: what was named since must not change how the past is read.
+        is_named = known.filled if known else "currency" in deals and bool(deals["currency"].notna().any())
+        return RateBook(rates.sort_values("valid_from", kind="stable"), tables.calendar, not is_named)
 
     @property
     def base_currency(self) -> str:

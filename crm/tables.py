@@ -20,16 +20,24 @@ class FieldClass:
     since : the moment from which completeness holds; None means always (a declared stable field) or never (untracked).
     known_share : share of today's deals whose value is known as of the data's moment by the as-of rule, 0..1.
     declared : named in `stable_fields`.
+    filled : whether any deal has a value at all.
     """
 
     tracked: Literal["tracked", "untracked"]
     since: pd.Timestamp | None
     known_share: float
     declared: bool = False
+    filled: bool = True
 
     def to_dict(self) -> dict[str, object]:
         since = None if self.since is None else self.since.isoformat()
-        return {"class": self.tracked, "since": since, "known_share": self.known_share, "declared": self.declared}
+        return {
+            "class": self.tracked,
+            "since": since,
+            "known_share": self.known_share,
+            "declared": self.declared,
+            "filled": self.filled,
+        }
 
     @staticmethod
     def from_dict(stored: Mapping[str, object]) -> "FieldClass":
@@ -39,6 +47,7 @@ class FieldClass:
             since=None if since is None else pd.Timestamp(str(since)),
             known_share=float(str(stored["known_share"])),
             declared=bool(stored["declared"]),
+            filled=bool(stored["filled"]),
         )
 
 
