@@ -11,6 +11,7 @@ import pandas as pd
 from crm.errors import DataUnusable, Detail, NoModel
 from crm.history import DealHistory, build_history
 from crm.tables import CrmTables, FieldClass
+from features.catalogue import feature_set_hash
 from models import bundle_store
 from models.amount import AmountModel
 from models.baselines import Baseline, baseline_from_dict
@@ -142,16 +143,27 @@ def bundle_for(workspace: Path, as_of: pd.Timestamp, data_as_of: pd.Timestamp) -
     Raises
     ------
     NoModel
-        If there is none.
+        If there is none, or it was trained with features that this installation does not know or means otherwise.
     """
     champion = bundle_store.read_champion(workspace)
     manifests = bundle_store.list_bundles(workspace)
     fitting = [each["model_version"] for each in manifests if pd.Timestamp(each["trained_as_of"]) <= as_of]
     if champion is not None and champion in fitting:
-        return read_bundle(bundle_store.bundles_folder(workspace) / champion)
+        return _read_to_score(workspace, champion)
     if as_of < data_as_of and fitting:
-        return read_bundle(bundle_store.bundles_folder(workspace) / fitting[-1])
+        return _read_to_score(workspace, fitting[-1])
     raise _no_model(as_of, data_as_of, [each["model_version"] for each in manifests])
+
+
+def _read_to_score(workspace: Path, version: str) -> Bundle:
+    bundle = read_bundle(bundle_store.bundles_folder(workspace) / version)
+    trained_with = bundle.manifest["feature_set_hash"]
+    if trained_with != feature_set_hash():
+        rule = f"a model scores with the features it was trained with; this installation has {feature_set_hash()}"
+        moment = bundle.manifest["trained_as_of"]
+        detail = Detail(f"bundles/{version}", trained_with, rule, f"Train again: `dealcast train --as-of {moment}`.")
+        raise NoModel(f"The model {version} was trained with other features.", detail)
+    return bundle
 
 
 def model_card(workspace: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:

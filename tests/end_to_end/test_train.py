@@ -184,3 +184,11 @@ def test_a_few_closed_deals_give_a_model_that_says_how_many_more_it_needs(tables
         open_deals(history, early),
     )
     assert scores["win_probability"].between(0, 1).all()
+
+
+def test_a_model_of_other_features_is_refused_with_the_way_out(trained, tables, monkeypatch):
+    workspace, _, _ = trained
+    monkeypatch.setattr("models.bundle.feature_set_hash", lambda: "000000000000")
+    with pytest.raises(NoModel, match="trained with other features") as failure:
+        bundle_for(workspace, tables.as_of, tables.as_of)
+    assert "dealcast train --as-of" in failure.value.details[0].next_step
