@@ -11,6 +11,8 @@ leaves the version before it standing, and the next import starts from there.
 import fcntl
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,9 @@ KEEP_EVERY_VERSION: dict[str, str | None] = {
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.enableExpiredLogCleanup": "false",
 }
+
+# What `_stored_names` appends.
+NUMBERED = re.compile(r"~\d+$")
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,7 @@ def _write_table(workspace: Path, name: str, frame: pd.DataFrame) -> int:
     path = workspace / "data" / name
     # In one chunk: of several, Delta keeps no order.
     arrow = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None).combine_chunks()
+    arrow = arrow.rename_columns(_stored_names(arrow.column_names))
     for place, field in enumerate(arrow.schema):
         if field.type == pa.timestamp("us"):
             # A local day, not an instant: Delta would take a naive timestamp for something else.
@@ -190,8 +196,20 @@ def _write_table(workspace: Path, name: str, frame: pd.DataFrame) -> int:
     return DeltaTable(str(path)).version()
 
 
+def _stored_names(names: list[str]) -> list[str]:
+    """Names that differ without regard to case, as Delta demands: of `source` and a custom `Source`, `Source~2`."""
+    seen: Counter[str] = Counter()
+    stored = []
+    for name in names:
+        seen[name.lower()] += 1
+        count = seen[name.lower()]
+        stored.append(f"{name}~{count}" if count > 1 or NUMBERED.search(name) else name)
+    return stored
+
+
 def _read_table(workspace: Path, name: str, version: int) -> pd.DataFrame:
     arrow = DeltaTable(str(workspace / "data" / name), version=version).to_pyarrow_table()
+    arrow = arrow.rename_columns([NUMBERED.sub("", stored) for stored in arrow.column_names])
     dates = [field.name for field in arrow.schema if pa.types.is_date(field.type)]
     frame = arrow.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get, date_as_object=False)
     texts = [name for name in frame if frame[name].dtype == object]

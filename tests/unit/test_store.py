@@ -93,6 +93,14 @@ def test_columns_may_have_any_name(tmp_path: Path):
     pd.testing.assert_frame_equal(read_tables(tmp_path).tables["deals"], odd)
 
 
+def test_columns_whose_names_differ_by_case_alone_stay_apart(tmp_path: Path):
+    whole = tables(deal_id=["A"], source=["web"])
+    custom = {"Source": ["fair"], "SOURCE": ["call"], "source~2": ["x"], "Source~2": ["y"]}
+    odd = whole.tables["deals"].assign(**{name: pd.Series(given, dtype="str") for name, given in custom.items()})
+    write(tmp_path, whole.with_tables(deals=odd), set())
+    pd.testing.assert_frame_equal(read_tables(tmp_path).tables["deals"], odd)
+
+
 def test_earlier_versions_can_still_be_read(tmp_path: Path):
     first = write(tmp_path, tables(deal_id=["A"], amount=[1.0]), {"deals"})
     second = write(tmp_path, tables(deal_id=["A", "B"], amount=[2.0, 3.0]), {"deals"})
