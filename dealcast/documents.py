@@ -13,6 +13,7 @@ import pyarrow.parquet
 
 from crm.errors import Detail, UsageError
 from crm.plain import to_plain
+from ledger.errors import Trouble
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -22,7 +23,7 @@ def render_document(document: Any) -> str:
     return json.dumps(to_plain(document), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
-def error_document(code: str, message: str, details: tuple[Detail, ...] = ()) -> dict[str, Any]:
+def error_document(code: str, message: str, details: tuple[Detail | Trouble, ...] = ()) -> dict[str, Any]:
     """The document of a failure, the same as the API's."""
     return {"error": {"code": code, "message": message, "details": [detail.to_dict() for detail in details]}}
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from crm.errors import DealcastError, Detail
 from dealcast.documents import error_document, render_document
 from dealcast.settings import Settings, read_settings
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, Trouble
 from ledger.ledger import Ledger, open_ledger
 
 BUG, USAGE = 1, 2
@@ -134,7 +134,7 @@ def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
         sys.stderr.close()  # whoever read us has left: nothing more to say
         return 0
     except (DealcastError, LedgerError) as failure:
-        return _tell(as_json, failure.exit_code, failure.code, failure.message, getattr(failure, "details", ()))
+        return _tell(as_json, failure.exit_code, failure.code, failure.message, failure.details)
     except typer.TyperException as misuse:
         return _tell(as_json, USAGE, "invalid", *_explained(misuse, arguments))
     except Exception as failure:
@@ -167,7 +167,7 @@ def _explained(misuse: typer.TyperException, arguments: Sequence[str]) -> tuple[
     )
 
 
-def _tell(as_json: bool, exit_code: int, code: str, message: str, details: tuple[Detail, ...]) -> int:
+def _tell(as_json: bool, exit_code: int, code: str, message: str, details: tuple[Detail | Trouble, ...]) -> int:
     if as_json:
         sys.stdout.write(render_document(error_document(code, message, details)))
         return exit_code

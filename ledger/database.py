@@ -13,10 +13,14 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
-from ledger.errors import LedgerError, LedgerUnavailable
+from ledger.errors import LedgerError, LedgerUnavailable, Trouble
 
 LOCK_WAIT_SECONDS = 60
 MIGRATION_LOCK = 0x6465616C  # "deal": one number, the same for every process that migrates this database
+_URL_RULE = (
+    "sqlite:///FILE or postgresql://USER@HOST/NAME",
+    "Correct the URL in settings.toml or DEALCAST_LEDGER_URL.",
+)
 
 
 def open_engine(url: str) -> Engine:
@@ -47,13 +51,13 @@ def parse_url(url: str) -> URL:
         target = make_url(url)
         backend = target.get_backend_name()
     except (ArgumentError, NoSuchModuleError, ValueError):
-        rule = "write sqlite:///FILE or postgresql://USER@HOST/NAME"
-        raise LedgerError(f"The ledger's URL cannot be read: {rule}") from None
+        raise LedgerError("The ledger's URL cannot be read.", Trouble("ledger url", None, *_URL_RULE)) from None
     if backend in ("postgresql", "postgres"):
         return target.set(drivername="postgresql+psycopg")
     if backend == "sqlite":
         return target
-    raise LedgerError(f"The ledger works on sqlite or postgresql, not on {backend}: change its URL")
+    trouble = Trouble("ledger url", backend, *_URL_RULE)
+    raise LedgerError(f"The ledger works on sqlite or postgresql, not on {backend}.", trouble)
 
 
 def absolute_url(url: str) -> str:
@@ -109,7 +113,10 @@ def explained(engine: Engine) -> Iterator[None]:
         yield
     except (OperationalError, OSError) as failure:
         reason = str(getattr(failure, "orig", failure)).strip()
-        raise LedgerUnavailable(f"The ledger {engine.url.render_as_string()} does not answer: {reason}") from failure
+        ledger = engine.url.render_as_string()
+        step = "Start the database, make room or allow the file, or set another URL; `dealcast doctor` checks it."
+        trouble = Trouble("ledger url", ledger, reason, step)
+        raise LedgerUnavailable(f"The ledger {ledger} does not answer: {reason}", trouble) from failure
 
 
 def migrate(engine: Engine) -> None:
@@ -127,4 +134,5 @@ def migrate(engine: Engine) -> None:
         try:
             command.upgrade(config, "head")
         except CommandError as failure:
-            raise LedgerUnavailable(f"The ledger is of a newer dealcast ({failure}): install that one") from failure
+            trouble = Trouble("ledger", None, str(failure), "Install the dealcast that wrote it, or a later one.")
+            raise LedgerUnavailable("The ledger is of a newer dealcast.", trouble) from failure

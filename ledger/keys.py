@@ -10,7 +10,7 @@ import pandas as pd
 from sqlalchemy import Engine, delete, select, update
 
 from ledger.database import reading, writing
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, Trouble
 from ledger.tables import api_key, browser_session
 
 SCOPES = ("read", "what_if", "events", "calls", "admin")
@@ -71,11 +71,14 @@ class KeyRing:
         """
         unknown = [scope for scope in scopes if scope not in SCOPES]
         if unknown or not scopes:
-            raise LedgerError(f"Scope {', '.join(unknown) or '(none)'} does not exist: choose from {', '.join(SCOPES)}")
+            told, rule = ", ".join(unknown) or "(none)", f"scopes are of {', '.join(SCOPES)}"
+            raise LedgerError(f"Scope {told} does not exist.", Trouble("--scope", told, rule, "Choose from these."))
         if not name.strip():
-            raise LedgerError("A key needs a name: say who or what will use it")
+            trouble = Trouble("NAME", name, "a key has a name", "Say who or what will use it.")
+            raise LedgerError("A key needs a name.", trouble)
         if any(key.name == name and key.opens_at(now) for key in self.list_keys()):
-            raise LedgerError(f"A key named {name} is in use: choose another name, or revoke that key first")
+            rule, step = "keys in use have names of their own", "Choose another name, or revoke that key first."
+            raise LedgerError(f"A key named {name} is in use.", Trouble("NAME", name, rule, step))
         secret = SECRET_PREFIX + secrets.token_urlsafe(32)
         key = ApiKey(
             key_id="key_" + secrets.token_hex(6),
@@ -131,7 +134,8 @@ class KeyRing:
         """
         named = [key for key in self.list_keys() if key_id_or_name in (key.key_id, key.name)]
         if not named:
-            raise LedgerError(f"There is no key {key_id_or_name}: `dealcast keys list` shows them")
+            trouble = Trouble("KEY_ID|NAME", key_id_or_name, "a key that was created", "See `dealcast keys list`.")
+            raise LedgerError(f"There is no key {key_id_or_name}.", trouble)
         ended = [key.key_id for key in named if key.revoked_at is None]
         with writing(self.engine) as connection:
             connection.execute(update(api_key).where(api_key.c.key_id.in_(ended)).values(revoked_at=now))

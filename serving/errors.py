@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from crm.errors import DealcastError, Detail, NotFound
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, Trouble
 
 STATUS = {
     "invalid": 422,
@@ -41,7 +41,12 @@ class Forbidden(DealcastError):
 
 
 def error_answer(
-    code: str, message: str, details: tuple[Detail, ...] = (), *, status: int | None = None, headers: Any = None
+    code: str,
+    message: str,
+    details: tuple[Detail | Trouble, ...] = (),
+    *,
+    status: int | None = None,
+    headers: Any = None,
 ) -> JSONResponse:
     """One failure as the contract writes it."""
     document = {"error": {"code": code, "message": message, "details": [detail.to_dict() for detail in details]}}
@@ -52,7 +57,7 @@ def answer_explained(request: Request, failure: Exception) -> JSONResponse:
     """A failure of ours, which says itself what is wrong."""
     assert isinstance(failure, DealcastError | LedgerError)
     headers = {"WWW-Authenticate": "Bearer"} if failure.code == "unauthorized" else None
-    return error_answer(failure.code, failure.message, getattr(failure, "details", ()), headers=headers)
+    return error_answer(failure.code, failure.message, failure.details, headers=headers)
 
 
 def answer_http(request: Request, failure: Exception) -> JSONResponse:

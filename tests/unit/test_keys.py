@@ -62,13 +62,16 @@ def test_admin_may_do_everything_and_others_what_their_scopes_say(ledger):
 )
 def test_a_key_without_a_name_of_its_own_or_with_scopes_that_do_not_exist_is_refused(ledger, name, scopes, rule):
     ledger.create_key("taken", ["read"], now=NOW)
-    with pytest.raises(LedgerError, match=rule):
+    with pytest.raises(LedgerError) as refused:
         ledger.create_key(name, scopes, now=NOW)
+    [detail] = refused.value.details
+    assert rule in f"{refused.value} {detail.rule}" and detail.next_step
 
 
 def test_revoking_a_key_that_does_not_exist_says_how_to_list_them(ledger):
-    with pytest.raises(LedgerError, match="keys list"):
+    with pytest.raises(LedgerError, match="no key") as refused:
         ledger.revoke_key("nobody", now=NOW)
+    assert [(detail.value, "keys list" in detail.next_step) for detail in refused.value.details] == [("nobody", True)]
 
 
 def test_a_browser_s_session_opens_its_key_for_half_a_day_and_no_longer_than_the_key(ledger):
