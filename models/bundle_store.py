@@ -18,6 +18,8 @@ import pandas as pd
 from crm.errors import DataUnusable, Detail, NoModel
 
 MANIFEST = "manifest.json"
+ROLLBACK = "rollback"
+"""The reason of a promotion that goes one step back; any other one goes forward, also to a model that served before."""
 LONG_TEXT = 2000
 """Texts longer than this (boosters) get a file of their own beside the part they belong to."""
 
@@ -189,7 +191,7 @@ def previous_champion(workspace: Path) -> str:
     """
     before: list[str] = []
     for promotion in list_promotions(workspace):
-        if before and before[-1] == promotion.champion:
+        if promotion.reason == ROLLBACK and before and before[-1] == promotion.champion:
             before.pop()
         elif promotion.previous not in (None, promotion.champion):
             before.append(promotion.previous)

@@ -89,6 +89,13 @@ def test_every_promotion_is_kept_and_a_rollback_goes_one_step_back_each_time(tmp
     assert [each.champion for each in store.list_promotions(tmp_path)] == [*versions, versions[1], versions[0]]
 
 
+def test_a_model_promoted_again_by_hand_can_be_rolled_back_to_the_one_before_it(tmp_path):
+    versions = [write(tmp_path, parts={"n": {"n": number}}).name for number in range(2)]
+    for version in (*versions, versions[0]):
+        store.set_champion(tmp_path, version, by="me", reason="by hand", at=AT)
+    assert store.previous_champion(tmp_path) == versions[1]
+
+
 def test_a_bundle_holds_text_that_any_json_reader_reads(tmp_path):
     folder = write(tmp_path)
     for path in folder.glob("*.json"):
