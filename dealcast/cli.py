@@ -173,6 +173,19 @@ def models_show(
     session.hand_over(registry.show_model(session.workspace, version), display.show_model)
 
 
+@models_app.command(name="compare")
+def models_compare(
+    context: typer.Context,
+    a: Annotated[str, typer.Argument(metavar="A", help="A model version.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+) -> None:
+    """Two models on the same snapshots, neither having known what became of them."""
+    from dealcast import registry
+
+    session: Session = context.obj
+    session.hand_over(registry.compare(session.workspace, a, b), display.show_comparison)
+
+
 @models_app.command(name="promote")
 def models_promote(
     context: typer.Context,
@@ -298,7 +311,6 @@ GROUPS = {"": app, "models": models_app, "features": features_app}
 RESERVED = {
     "": ("review", "backtest", "explain", "connect", "map", "sync", "push")
     + ("kpis", "digest", "run", "backup", "restore"),
-    "models": ("compare",),
     "features": ("build", "drift"),
 }
 """Commands whose names are taken and whose work is not built yet."""

@@ -209,6 +209,24 @@ def show_model(console: Console, document: Document) -> None:
         console.print(f"Limit: {escape(limit)}")
 
 
+def show_comparison(console: Console, document: Document) -> None:
+    """Two models' metrics, and whether their difference is more than chance."""
+    snapshots, difference = document["snapshots"], document["difference"]["log_loss"]
+    console.print(f"On {snapshots:,} snapshots whose outcome neither knew when it was trained:")
+    names = ("log_loss", "brier", "auc", "calibration_error", "calibration_slope")
+    rows = [(document[who], *(number(document["metrics"][who][name]) for name in names)) for who in ("a", "b")]
+    table(console, ("model", *(f"{name}>" for name in names)), rows)
+    if difference is None:
+        console.print("There are none: nothing can be said of which one is better.")
+        return
+    value, low, high = (difference[name] for name in ("value", "low", "high"))
+    if low <= 0 <= high:
+        verdict = "no difference that chance could not make"
+    else:
+        verdict = f"{document['a'] if value < 0 else document['b']} is better"
+    console.print(f"Log loss {value:+.4f} (95 % range {low:+.4f} to {high:+.4f}): [bold]{verdict}[/].")
+
+
 def show_promotion(console: Console, promotion: Any) -> None:
     """Who serves now, and who did before."""
     console.print(

@@ -1,14 +1,17 @@
 """The models of a workspace: which there are, what each is worth, and which one serves."""
 
+import difflib
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from crm.errors import Detail, NoModel
+from crm.errors import Detail, NoModel, NotFound, UsageError
+from crm.store import read_tables
 from dealcast.session import Session
-from models.bundle import model_card
+from models.bundle import model_card, read_bundle
 from models.bundle_store import (
+    ROLLBACK,
     bundles_folder,
     list_bundles,
     previous_champion,
@@ -47,6 +50,41 @@ def show_model(workspace: Path, version: str | None) -> dict[str, Any]:
     return {**card, "promoted_at": card["promoted_at"] and pd.Timestamp(card["promoted_at"])}
 
 
+def compare(workspace: Path, a: str, b: str) -> dict[str, Any]:
+    """The `models compare` document: both on snapshots that neither was trained on, and a's log loss less b's.
+
+    Raises
+    ------
+    NotFound : there is no model of that name.
+    UsageError : this installation cannot train, and so has nothing to judge with.
+    """
+    for version in (a, b):
+        must_exist(workspace, version)
+    try:
+        from training.contest import compare_bundles
+    except ModuleNotFoundError as missing:
+        detail = Detail(
+            "installation", missing.name, "judging needs the extra `train`", "pip install 'dealcast[train]'"
+        )
+        raise UsageError("This installation can score and serve, but not judge models.", detail) from None
+    first, second = (read_bundle(bundles_folder(workspace) / version) for version in (a, b))
+    return compare_bundles(read_tables(workspace), first, second).to_dict()
+
+
+def must_exist(workspace: Path, version: str) -> None:
+    """Refuse the name of a model that is not there, with the names it may have been meant for.
+
+    Raises
+    ------
+    NotFound : there is no such model.
+    """
+    versions = [manifest["model_version"] for manifest in list_bundles(workspace)]
+    if version not in versions:
+        near = difflib.get_close_matches(version, versions, 3)
+        step = f"Did you mean {' or '.join(near)}?" if near else "See `dealcast models list`."
+        raise NotFound(f"There is no model {version}.", Detail("VERSION", version, "a model of this workspace", step))
+
+
 def promote(session: Session, version: str, reason: str) -> dict[str, Any]:
     """Make a model the champion, here and in the registry."""
     promotion = set_champion(session.workspace, version, by=session.user, reason=reason, at=session.now)
@@ -58,7 +96,7 @@ def promote(session: Session, version: str, reason: str) -> dict[str, Any]:
 
 def rollback(session: Session) -> dict[str, Any]:
     """Make the champion before this one the champion again."""
-    return promote(session, previous_champion(session.workspace), "rollback")
+    return promote(session, previous_champion(session.workspace), ROLLBACK)
 
 
 def _aliases(workspace: Path) -> dict[str, str]:

@@ -45,14 +45,15 @@ class Comparison:
 def compare_bundles(tables: CrmTables, a: Bundle, b: Bundle, *, seed: int = 7) -> Comparison:
     """Compare two models on snapshots taken after both were trained, whose period has ended; each scores as it serves.
 
-    Where there are none, on those that the past fits of both were judged on; with none of these either, on nothing.
+    Where there are none, or one of them was trained with other features and cannot score here, on those that the past
+    fits of both were judged on; with none of these either, on nothing.
     """
     later = max(a.trained_as_of, b.trained_as_of)
     _, history = a.read_history(tables)
     moments = [at for at in snapshot_moments(history, tables.calendar, tables.as_of) if at >= later]
     moments = [at for at in moments if tables.calendar.period_of(at).end_at <= tables.as_of]
     spine = snapshot_spine(history, moments)
-    if len(spine):
+    if len(spine) and _has_our_features(a) and _has_our_features(b):
         ends = tables.calendar.period_frame(spine["as_of"])["end_at"]
         said = {name: score_period(bundle, tables, spine) for name, bundle in (("a", a), ("b", b))}
         both = spine.assign(won=won_in_period(history, spine, ends), **said).dropna(subset=["won"])
@@ -81,7 +82,7 @@ def contest_champion(
     starts = [fit.fitted_at for fit in fits if fit.fitted_at >= champion.trained_as_of]
     judged = evaluation.judged.rename(columns={served: "candidate"})
     later = judged[judged["as_of"] >= starts[0]] if starts else judged.iloc[:0]
-    if len(later) and champion.manifest["feature_set_hash"] == feature_set_hash():
+    if len(later) and _has_our_features(champion):
         both = later.assign(champion=score_period(champion, tables, later[["deal_id", "as_of"]]))
     else:
         both = _judged_by_both(judged.rename(columns={"candidate": "served"}), champion.judged)
@@ -99,6 +100,11 @@ def score_period(bundle: Bundle, tables: CrmTables, spine: pd.DataFrame) -> NDAr
     spine = spine[["deal_id", "as_of"]].reset_index(drop=True)
     curves = deal_curves(bundle, build_features(seen, history, spine), tables.calendar)
     return curves.probability_by(days_to_period_end(spine["as_of"], tables.calendar)).won
+
+
+def _has_our_features(bundle: Bundle) -> bool:
+    """Whether a bundle means by its features what this installation means."""
+    return bool(bundle.manifest["feature_set_hash"] == feature_set_hash())
 
 
 def _judged_by_both(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:

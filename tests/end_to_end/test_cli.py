@@ -224,6 +224,33 @@ def test_the_champion_can_be_promoted_and_rolled_back(workspace, trained):
     assert refused(workspace, "models", "promote", "nobody")[0] == 4
 
 
+def test_two_models_are_compared_and_the_order_only_turns_the_sign(workspace, trained):
+    first, second = (report["model_version"] for report in trained[1:])
+    document = done(workspace, "models", "compare", first, second)
+    assert list(document) == ["a", "b", "snapshots", "metrics", "difference"]
+    assert (document["a"], document["b"]) == (first, second) and document["snapshots"] > 0
+    seen, metrics = document["difference"]["log_loss"], document["metrics"]
+    assert seen["value"] == pytest.approx(metrics["a"]["log_loss"] - metrics["b"]["log_loss"])
+    assert seen["low"] <= seen["value"] <= seen["high"]
+    turned = done(workspace, "models", "compare", second, first)
+    assert turned["difference"]["log_loss"]["value"] == pytest.approx(-seen["value"])
+    assert turned["metrics"] == {"a": metrics["b"], "b": metrics["a"]}
+
+
+def test_a_model_compared_with_itself_is_no_better(workspace, trained, capsys):
+    version = trained[1]["model_version"]
+    difference = done(workspace, "models", "compare", version, version)["difference"]["log_loss"]
+    assert difference == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert answer(["--workspace", str(workspace), "models", "compare", version, version]) == 0
+    assert "chance" in capsys.readouterr().out
+
+
+def test_a_model_nobody_knows_is_not_compared_and_the_one_meant_is_named(workspace, trained):
+    version = trained[1]["model_version"]
+    code, error = refused(workspace, "models", "compare", version, version[:-1])
+    assert (code, error["code"]) == (2, "not_found") and version in error["details"][0]["next_step"]
+
+
 def test_a_key_is_shown_once_and_ends_when_revoked(tmp_path):
     made = done(tmp_path, "keys", "create", "reporting", "--scope", "read,what_if")
     assert made["key"] and made["scopes"] == ["read", "what_if"] and made["user"] is None

@@ -160,6 +160,17 @@ def test_two_models_are_compared_on_snapshots_neither_knew(trained, tables):
     assert comparison["difference"]["log_loss"]["value"] == pytest.approx(difference)
 
 
+def test_a_model_of_other_features_is_judged_by_what_its_past_fits_said(trained, tables):
+    workspace, past, latest = trained
+    first, second = (read_bundle(workspace / "bundles" / each.bundle.model_version) for each in (past, latest))
+    older = replace(first, manifest={**first.manifest, "feature_set_hash": "000000000000"})
+    comparison = compare_bundles(tables, older, second)
+    common = first.judged.merge(second.judged, on=["deal_id", "as_of"])
+    assert comparison.snapshots == len(common) > 0
+    said = np.where(common["won_x"] == 1, common["served_x"], 1 - common["served_x"])
+    assert comparison.metrics["a"]["log_loss"] == pytest.approx(-np.log(said).mean(), rel=1e-6)
+
+
 def test_a_training_moment_after_the_data_is_a_usage_error(trained, tables):
     with pytest.raises(UsageError, match="do not reach"):
         train(trained[0], as_of=tables.as_of + pd.Timedelta(days=1), now=NOW)
