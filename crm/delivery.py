@@ -11,6 +11,7 @@ import pandas as pd
 from crm.calendar import Calendar
 from crm.contract import TABLES
 from crm.errors import DataUnusable, Detail, UsageError
+from crm.plain import to_plain
 from crm.reading import Delivered, RawTable, find_file, kind_of, read_file, type_rows
 from crm.store import Manifest
 from crm.tables import CrmTables
@@ -60,9 +61,9 @@ def read_settings(source: Path, before: Manifest | None, now: pd.Timestamp) -> S
         calendar = Calendar.from_dict({"base_currency": NO_CURRENCY} | written)
     moment = now.floor("s").as_unit("us") if as_of is None else _as_of(calendar, as_of)
     if before and moment < before.as_of:
-        rule = f"not before {before.as_of.isoformat()}, the moment of the last import"
+        rule = f"not before {to_plain(before.as_of)}, the moment of the last import"
         next_step = "Import the newer export, or use another workspace for the older one."
-        detail = Detail("calendar.json, as_of", moment.isoformat(), rule, next_step)
+        detail = Detail("calendar.json, as_of", to_plain(moment), rule, next_step)
         raise DataUnusable("The export is older than the last one imported.", detail)
     return Settings(calendar, moment, as_of is not None, currency_given)
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from crm.errors import DataUnusable, Detail, NoModel
 from crm.history import DealHistory, build_history
+from crm.plain import to_plain
 from crm.tables import CrmTables, FieldClass
 from features.catalogue import feature_set_hash
 from models import bundle_store
@@ -179,7 +180,7 @@ def _read_judged(text: str) -> pd.DataFrame:
 
 
 def _no_model(as_of: pd.Timestamp, data_as_of: pd.Timestamp, versions: list[str]) -> NoModel:
-    moment = as_of.isoformat()
+    moment = to_plain(as_of)
     if as_of < data_as_of:
         next_step = f"Train one for that moment: `dealcast train --as-of {moment}`."
         rule = "a replay needs a model trained at or before its moment"

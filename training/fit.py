@@ -101,8 +101,8 @@ def train(
     tables = read_tables(workspace)
     known_at = tables.as_of if as_of is None else as_of
     if known_at > tables.as_of:
-        rule = f"not later than the data's moment, {tables.as_of.isoformat()}"
-        detail = Detail("--as-of", known_at.isoformat(), rule, "Choose an earlier moment, or import newer data.")
+        rule = f"not later than the data's moment, {instant_text(tables.as_of)}"
+        detail = Detail("--as-of", instant_text(known_at), rule, "Choose an earlier moment, or import newer data.")
         raise UsageError("The data do not reach that far.", detail)
     fitted = fit_bundle(tables, known_at, seed=seed, progress=progress)
     progress("registering", 0.9)
@@ -151,7 +151,7 @@ def _fit_bundle(
         rule = "at least one deal was open at a snapshot and had closed by the training moment"
         next_step = "Train at a later moment, or import closed deals with created_at, closed_at and their stage."
         raise DataUnusable(
-            "There is nothing to learn from yet.", Detail("deals", known_at.isoformat(), rule, next_step)
+            "There is nothing to learn from yet.", Detail("deals", instant_text(known_at), rule, next_step)
         )
     progress("past fits", 0.25)
     folds = walk_forward_folds(tables.calendar, sorted(snapshots.features["as_of"].unique()), known_at)

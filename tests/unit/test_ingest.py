@@ -252,6 +252,8 @@ def test_an_export_older_than_the_last_is_refused(company: Company):
     company.run()
     company.calendar(as_of="2026-01-31")
     assert "older" in refusal(company).message
+    [detail] = refusal(company).details
+    assert detail.value == "2026-01-31T00:00:00Z" and "2026-02-01T00:00:00Z" in detail.rule
 
 
 @pytest.mark.parametrize(
