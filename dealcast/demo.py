@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from crm.export import write_export
 from crm.plain import to_plain
 from crm.synthetic import CompanyConfig, export, simulate
-from crm.tables import CrmTables
 from dealcast import display, keys, steps
 from dealcast.documents import write_table
 from dealcast.session import Session, progress_of
@@ -74,16 +74,6 @@ def run_demo(session: Session, *, serve: bool, config: CompanyConfig = COMPANY) 
     session.hand_over(_without_rows(done) if session.as_json else done, show_demo)
     if serve:
         session.serve()
-
-
-def write_export(tables: CrmTables, folder: Path) -> None:
-    """Write tables as a CRM export: one CSV file each, and `calendar.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, frame in tables.tables.items():
-        write_table(frame[[column for column in frame if not column.startswith("_")]], folder / f"{name}.csv")
-    calendar = {name: value for name, value in tables.calendar.to_dict().items() if name != "listed_periods"}
-    stated = {**calendar, "as_of": to_plain(tables.as_of)}
-    (folder / "calendar.json").write_text(json.dumps(stated, indent=2) + "\n", "utf-8")
 
 
 def fresh_key(session: Session) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from crm.export import write_export
 from crm.synthetic import CompanyConfig, export, simulate
 from dealcast.cli import answer
-from dealcast.demo import write_export
 from dealcast.session import run
 from ledger.ledger import open_ledger
 from models.forecaster import FORECAST_COLUMNS
@@ -171,6 +171,65 @@ def test_what_changed_since_the_last_score_is_told_in_points(workspace, folders)
         then = before[score["deal_id"]]
         assert score["score_change"] == pytest.approx(100 * (score["win_probability"] - then["win_probability"]))
         assert score["score_change_since"] == then["as_of"]
+
+
+def changes_of(workspace: Path, deal_id: str) -> dict:
+    """The `explain` document of a deal, its changes summing to what its score tells."""
+    document = done(workspace, "explain", deal_id)
+    assert list(document) == ["deal_id", "as_of", "score", "since", "change"]
+    told = sum(change["effect"] for change in document["change"])
+    assert told == pytest.approx(document["score"]["score_change"] or 0.0, abs=1e-6)
+    assert all(change.keys() == {"cause", "text", "effect"} and change["text"] for change in document["change"])
+    return document
+
+
+def test_a_change_is_told_by_time_and_edits_that_sum_to_it(workspace, folders):
+    before = {score["deal_id"]: score for score in done(workspace, "score")["scores"]}
+    deal_id = next(iter(before))
+    first = done(workspace, "explain", deal_id)
+    assert first["score"] == before[deal_id] and first["since"] is None and first["change"] == []
+    done(workspace, "import", folders[1])
+    scores = sorted(done(workspace, "score")["scores"], key=lambda score: -abs(score["score_change"] or 0))
+    edited = changes_of(workspace, scores[0]["deal_id"])
+    then = before[scores[0]["deal_id"]]
+    assert edited["score"] == scores[0]
+    assert edited["since"] == {"as_of": then["as_of"], "win_probability": then["win_probability"]}
+    rows = pd.read_csv(folders[1] / "deal_history.csv", dtype=str)
+    activities = pd.read_csv(folders[1] / "activities.csv", dtype=str)
+    touched = {*rows.loc[rows["changed_at"] > then["as_of"], "deal_id"]}
+    touched |= {*activities.loc[activities["occurred_at"] > then["as_of"], "deal_id"]}
+    untouched = next(score for score in scores if score["deal_id"] in before and score["deal_id"] not in touched)
+    causes = {change["cause"] for change in changes_of(workspace, untouched["deal_id"])["change"]}
+    assert causes == {"time"}
+
+
+def test_a_change_of_the_model_is_told_as_such_even_where_it_is_gone(workspace, trained, folders):
+    deal_id = done(workspace, "score")["scores"][0]["deal_id"]
+    first, second = (report["model_version"] for report in trained[1:])
+    done(workspace, "import", folders[1])
+    done(workspace, "models", "promote", second)
+    by_model = [change for change in changes_of(workspace, deal_id)["change"] if change["cause"] == "model"]
+    assert len(by_model) == 1 and by_model[0]["text"] == f"model {second} instead of {first}"
+    shutil.rmtree(workspace / "bundles" / first)
+    (remainder,) = [change for change in changes_of(workspace, deal_id)["change"] if change["cause"] == "model"]
+    assert "cannot be read any more" in remainder["text"]
+    assert remainder["effect"] == pytest.approx(by_model[0]["effect"], abs=1e-6)
+
+
+def test_a_deal_that_is_closed_or_not_there_is_not_explained(workspace, folders):
+    code, error = refused(workspace, "explain", "nobody")
+    assert (code, error["code"]) == (2, "not_found") and error["details"][0]["value"] == "nobody"
+    deals = pd.read_csv(folders[0] / "deals.csv", dtype=str)
+    won = deals[deals["stage"].str.contains("Won")].iloc[0]
+    code, error = refused(workspace, "explain", won["deal_id"])
+    assert code == 2 and "was won at 20" in error["message"] and "--as-of" in error["details"][0]["next_step"]
+    assert refused(workspace, "explain", deals["deal_id"].iloc[-1], "--as-of", PAST)[1]["code"] == "not_found"
+
+
+def test_a_replay_explains_what_was_known_then(workspace):
+    score = done(workspace, "score", "--as-of", PAST)["scores"][0]
+    document = done(workspace, "explain", score["deal_id"], "--as-of", PAST)
+    assert document["score"] == score and document["as_of"] == f"{PAST}T00:00:00Z" and document["since"] is None
 
 
 def test_an_older_export_is_refused_and_changes_nothing(workspace, folders):
@@ -346,8 +405,10 @@ def test_a_ledger_that_cannot_be_reached_is_the_other_side_s_failure(trained, mo
 
 def test_people_get_tables_and_no_traceback(trained, tmp_path, capsys):
     workspace = str(shutil.copytree(trained[0], tmp_path / "workspace"))
+    deal_id = done(Path(workspace), "score")["scores"][0]["deal_id"]
     for arguments in (["check"], ["score"], ["forecast"], ["models", "list"], ["models", "show"], ["doctor"]):
         assert answer(["--workspace", workspace, *arguments]) == 0
+    assert answer(["--workspace", workspace, "explain", deal_id]) == 0
     shown = capsys.readouterr().out
     assert "strongest reason" in shown and "commit call" in shown and "calibration_slope" in shown
     assert answer(["--workspace", workspace, "score", "--as-of", "never"]) == 2
