@@ -62,7 +62,8 @@ def forecast_nodes(
     everything = parts.add_up(chart)
     samples = everything.draw(bundle.revenue)
     nodes = _with_quantiles(everything.nodes, samples)
-    rows = [_with_calls(nodes, samples, tables, history, chart, as_of=as_of, period=period).assign(scope="all")]
+    nodes = with_calls(nodes, tables, history, chart, as_of=as_of, period=period)
+    rows = [_with_quotas(nodes, samples, tables, as_of=as_of, period=period).assign(scope="all")]
     for value in parts.values_of(by) if by else []:
         part = parts.only(str(by), value).add_up(chart)
         rows.append(_with_quantiles(part.nodes, part.draw(bundle.revenue)).assign(scope=f"{by}={value}"))
@@ -102,9 +103,8 @@ def _with_quantiles(nodes: pd.DataFrame, samples: np.ndarray) -> pd.DataFrame:
     return nodes.assign(**dict(zip(QUANTILES, levels, strict=True)))
 
 
-def _with_calls(
+def with_calls(
     rows: pd.DataFrame,
-    samples: np.ndarray,
     tables: CrmTables,
     history: DealHistory,
     chart: OrgChart,
@@ -112,7 +112,7 @@ def _with_calls(
     as_of: pd.Timestamp,
     period: Period,
 ) -> pd.DataFrame:
-    """The nodes with their heads' calls and quotas beside them."""
+    """Nodes of a hierarchy with their heads' calls beside them: the call columns of a forecast row."""
     calls = calls_at(tables, as_of, period, bookings(tables, history, as_of, period))
     head = rows["head_id"]
     said = calls.reindex(head).set_axis(rows.index)
@@ -120,7 +120,14 @@ def _with_calls(
     rows["call_user_id"] = head.where(head.isin(calls.index))
     rows["call_submitted_at"] = said["submitted_at"]
     rows["call_rolled_up"] = [_rolled_up(chart, calls["commit"], user) for user in head]
-    rows["quota"] = quotas_at(tables, as_of, period).reindex(head).set_axis(rows.index)
+    return rows
+
+
+def _with_quotas(
+    rows: pd.DataFrame, samples: np.ndarray, tables: CrmTables, *, as_of: pd.Timestamp, period: Period
+) -> pd.DataFrame:
+    """The nodes with their heads' quotas and the chance to reach them."""
+    rows = rows.assign(quota=quotas_at(tables, as_of, period).reindex(rows["head_id"]).set_axis(rows.index))
     reached = (samples >= rows["quota"].to_numpy()[:, None]).mean(axis=1)
     return rows.assign(probability_of_quota=np.where(rows["quota"].notna(), reached, np.nan))
 

@@ -90,10 +90,10 @@ def same_period_last_year(tables: CrmTables, history: DealHistory, as_of: pd.Tim
 
 def _as_booked(tables: CrmTables, history: DealHistory, as_of: pd.Timestamp, period: Period) -> pd.DataFrame:
     values = _by_node(tables, history, as_of, [_won(tables, history, as_of, period)])
-    return values if period.start_at >= _first_day(tables) else values.assign(value=np.nan)
+    return values if period.start_at >= first_day(tables) else values.assign(value=np.nan)
 
 
-def _first_day(tables: CrmTables) -> pd.Timestamp:
+def first_day(tables: CrmTables) -> pd.Timestamp:
     """Midnight of the day the first deal was created: a period that starts before is known in part only."""
     first = tables.get("deals")["created_at"].min()
     return tables.calendar.midnight(tables.calendar.local_day(first)) if pd.notna(first) else tables.as_of
@@ -102,7 +102,7 @@ def _first_day(tables: CrmTables) -> pd.Timestamp:
 def _past_periods(tables: CrmTables, as_of: pd.Timestamp) -> list[Period]:
     past: list[Period] = []
     earlier = tables.calendar.previous_period(tables.calendar.period_of(as_of))
-    while earlier.start_at >= _first_day(tables) and len(past) < _PAST_PERIODS:
+    while earlier.start_at >= first_day(tables) and len(past) < _PAST_PERIODS:
         past.append(earlier)
         earlier = tables.calendar.previous_period(earlier)
     return past
