@@ -151,6 +151,26 @@ def show_deals(console: Console, scores: pd.DataFrame) -> None:
     table(console, columns, rows)
 
 
+def show_explanation(console: Console, document: Document) -> None:
+    """One deal's score, its reasons, and what moved it."""
+    score, since = document["score"], document["since"]
+    console.print(
+        f"Deal {escape(document['deal_id'])} as of {text(document['as_of'])}: "
+        f"[bold]{percent(score['win_probability'])}[/] to be won within a year "
+        f"({percent(score['win_probability_low'])} to {percent(score['win_probability_high'])}), "
+        f"{percent(score['period_win_probability'])} in this period. Model {score['model_version']}."
+    )
+    reasons = [(f"{each['effect']:+.1f}", escape(each["text"])) for each in score["reasons"]]
+    if reasons:
+        table(console, ("points>", "against the average open deal"), reasons)
+    if since is None:
+        console.print("No score was published for a moment at least 7 days before.")
+        return
+    console.print(f"It was {percent(since['win_probability'])} as of {text(since['as_of'])}; since then:")
+    changes = [(f"{each.effect:+.1f}", each.cause, escape(each.text)) for each in document["change"]]
+    table(console, ("points>", "by", "what changed"), changes)
+
+
 def show_forecast(console: Console, document: Document) -> None:
     """Bookings of every node with their range, the company first."""
     nodes = document["nodes"]
@@ -171,6 +191,27 @@ def show_forecast(console: Console, document: Document) -> None:
     ]
     columns = ("node", "scope", "won>", "expected>", "p10>", "p90>", "commit call>", "quota>", "quota reached>")
     table(console, columns, rows)
+
+
+def show_review(console: Console, document: Document) -> None:
+    """The company's review: a line for each forecaster and category, a column for each cut."""
+    moment, start, end = (text(document[name]) for name in ("as_of", "period_start", "period_end"))
+    console.print(f"Review of {start} to {end}, as of {moment}. Data {document['data_version']}.")
+    for note in document["notes"]:
+        console.print(f"Note: {escape(note)}")
+    rows = document["rows"]
+    company = rows[rows["node_type"] == "company"]
+    if len(company):
+        who = company["forecaster"] + company["category"].map(lambda category: f" {category}").fillna("")
+        shown = company.assign(who=who + company["basis"].map({"replayed": ""}).fillna(" (published)"))
+        grid = shown.pivot(index="who", columns="week_of_period", values="value").reindex(shown["who"].unique())
+        lines = [(str(name), *(money(value) for value in values)) for name, *values in grid.itertuples()]
+        lines.append(("[bold]actual[/]", *[money(company["actual"].iloc[0])] * len(grid.columns)))
+        table(console, ("company", *(f"week {week}>" for week in grid.columns)), lines)
+    nodes = len(rows[["node_type", "node_id"]].drop_duplicates())
+    console.print(f"{len(rows):,} rows of {nodes:,} nodes: `--out FILE` or `--json` gives all of them.")
+    if document["out"]:
+        console.print(f"Written: {escape(str(document['out']))}")
 
 
 def show_head(console: Console, document: Document, what: str) -> None:

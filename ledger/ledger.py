@@ -159,7 +159,8 @@ class Ledger(KeyRing):
 
         Returns
         -------
-        DataFrame of deal_id, win_probability, as_of, published_at; a deal never scored by then has no row.
+        DataFrame of deal_id, win_probability, as_of, published_at, model_version; a deal never scored by then has no
+        row.
         """
         newest_first = [publication.c[name].desc() for name in ("as_of", "published_at", "publication_id")]
         place = func.row_number().over(partition_by=score_entry.c.deal_id, order_by=newest_first)
@@ -169,7 +170,7 @@ class Ledger(KeyRing):
         ranked = said.subquery()
         query = select(ranked).where(ranked.c.place == 1).order_by(ranked.c.deal_id)
         with reading(self.engine) as connection:
-            return read(connection, query)[["deal_id", "win_probability", "as_of", "published_at"]]
+            return read(connection, query)[["deal_id", "win_probability", "as_of", "published_at", "model_version"]]
 
     def score_history(self, deal_id: str) -> pd.DataFrame:
         """Every published score of one deal, oldest first.

@@ -27,7 +27,7 @@ _STEPS = 16
 _REFERENCE_SNAPSHOTS = 300
 _SNAPSHOTS_AT_ONCE = 500
 _POINTS = 100.0
-_SMALLEST_EFFECT = 0.05
+SMALLEST_EFFECT = 0.05
 
 
 class TellableFeature(Protocol):
@@ -155,13 +155,14 @@ def _reasons_of(
 ) -> Iterator[dict[str, Any]]:
     effects = explanation.effects[row]
     for column in sorted(told, key=lambda each: -abs(effects[each]))[:AT_MOST]:
-        if abs(effects[column]) >= _SMALLEST_EFFECT:
+        if abs(effects[column]) >= SMALLEST_EFFECT:
             name = explanation.groups[column]
-            text = _sentence(name, catalogue[name], features[name].iloc[row])
+            text = feature_sentence(name, catalogue[name], features[name].iloc[row])
             yield {"feature": name, "text": text, "effect": float(effects[column])}
 
 
-def _sentence(name: str, declared: TellableFeature, value: Any) -> str:
+def feature_sentence(name: str, declared: TellableFeature, value: Any) -> str:
+    """A feature's value in words: its reason, or what it means that it is unknown."""
     if pd.isna(value):
         return f"{name.replace('_', ' ')} unknown: {declared.missing}"
     if declared.unit.startswith("log of"):

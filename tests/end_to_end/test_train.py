@@ -13,8 +13,10 @@ from crm.history import build_history, open_deals
 from crm.store import import_lock, write_version
 from crm.synthetic import CompanyConfig, export, simulate
 from crm.truncation import truncate_export
+from features.build import build_features
 from models import bundle_store
 from models.bundle import Bundle, bundle_for, read_bundle, write_bundle
+from models.changes import EarlierScore, explain_change, freeze_deal
 from models.scorer import score_deals
 from training import tracking
 from training.contest import compare_bundles
@@ -140,6 +142,63 @@ def test_scores_are_coherent(tables, past_bundle, tmp_path):
         assert (scores["expected_close_date"] > pd.Timestamp(PAST.date())).all()
         assert scores["expected_amount"].notna().all()
         assert scores["reasons"].map(len).max() == (0 if fallback else 5)
+
+
+@pytest.fixture(scope="module")
+def two_weeks(tables, past_bundle):
+    """What the learned model sees, and the scores of the deals open at a moment and two weeks before."""
+    bundle = replace(past_bundle, manifest={**past_bundle.manifest, "model_version": "learned", "fallback": None})
+    seen, history = bundle.read_history(tables)
+    now, then = (
+        score_deals(bundle, seen, history, open_deals(history, at), explain=False)
+        for at in (PAST + pd.Timedelta(days=14), PAST)
+    )
+    return bundle, seen, history, now.merge(then[["deal_id", "win_probability"]], on="deal_id", suffixes=("", "_then"))
+
+
+@pytest.mark.parametrize("fallback", [None, "stage_win_rate"])
+def test_what_changed_a_score_sums_to_the_change_to_the_last_digit(two_weeks, fallback):
+    bundle, seen, history, scores = two_weeks
+    bundle = replace(bundle, manifest={**bundle.manifest, "fallback": fallback})
+    spine = scores[["deal_id", "as_of"]].iloc[:6]
+    now = score_deals(bundle, seen, history, spine, explain=False)
+    for deal_id, as_of, chance in zip(now["deal_id"], now["as_of"], now["win_probability"], strict=True):
+        earlier = EarlierScore(PAST, 0.125, "another", None)
+        changes = explain_change(bundle, seen, history, earlier, deal_id=deal_id, as_of=as_of)
+        assert sum(change.effect for change in changes) == pytest.approx(100 * (chance - 0.125), abs=1e-6)
+        assert {change.cause for change in changes} <= {"edit", "time", "model"}
+
+
+def test_a_deal_nobody_touched_changes_by_time_alone_and_an_edit_is_named(two_weeks):
+    bundle, seen, history, scores = two_weeks
+    dated = ((history.changes, "at"), (history.activities, "known_from"), (history.contacts, "known_from"))
+    as_of = scores["as_of"].iloc[0]
+    touched = set()
+    for rows, known_from in dated:
+        touched |= {*rows.loc[(rows[known_from] > PAST) & (rows[known_from] <= as_of), "deal_id"]}
+    moves = history.changes[(history.changes["field"] == "stage") & (history.changes["at"] > PAST)]
+    moved = {*moves.loc[moves["at"] <= as_of, "deal_id"]}
+    quiet = scores[~scores["deal_id"].isin(touched)].iloc[0]
+    staged = scores[scores["deal_id"].isin(moved)].iloc[0]
+
+    def changes_of(deal):
+        earlier = EarlierScore(PAST, deal["win_probability_then"], "learned", bundle)
+        return explain_change(bundle, seen, history, earlier, deal_id=deal["deal_id"], as_of=as_of)
+
+    assert {change.cause for change in changes_of(quiet)} == {"time"}
+    assert any("; before: " in change.text for change in changes_of(quiet))
+    assert any("; before: " in change.text for change in changes_of(staged) if change.cause == "edit")
+
+
+def test_freezing_a_deal_leaves_every_other_deal_as_it_is(two_weeks):
+    _, seen, history, scores = two_weeks
+    spine = scores[["deal_id", "as_of"]]
+    frozen = freeze_deal(history, spine["deal_id"].iloc[0], PAST)
+    others = spine[~spine["deal_id"].isin(spine["deal_id"].iloc[:1])]
+    names = [each for each in build_features(seen, history, others.iloc[:1]) if each not in ("deal_id", "as_of")]
+    own = [each for each in names if not each.startswith(("owner", "account"))]
+    kept, before = (build_features(seen, each, others, names=own) for each in (frozen, history))
+    pd.testing.assert_frame_equal(kept, before)
 
 
 def test_a_baseline_that_serves_says_what_it_says(tables, past_bundle, tmp_path):

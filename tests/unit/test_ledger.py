@@ -201,6 +201,7 @@ def test_the_score_to_compare_with_is_the_last_one_for_a_moment_early_enough(led
     before = ledger.scores_published_before(MONDAY + WEEK).set_index("deal_id")
     assert before["win_probability"].to_dict() == {"006A": 0.3, "006B": 0.2}
     assert before.loc["006A", "as_of"] == MONDAY + WEEK
+    assert before["model_version"].tolist() == [head().model_version] * 2
     assert ledger.scores_published_before(MONDAY + WEEK, ["006B"])["deal_id"].tolist() == ["006B"]
     assert ledger.scores_published_before(MONDAY - WEEK).empty
 

@@ -1,0 +1,191 @@
+"""Why a score is not what it was: points by the model, by time passing, and by what was changed on the deal.
+
+From the earlier score to the present one in steps that each move one thing: the earlier model gives way to the present
+one, the moment moves on while the deal stays as it was, the deal's own facts move on. Effects of features are points
+against the average open deal and add up, so those of two states differ by what lies between them, feature by feature.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import pandas as pd
+
+from crm.history import DealHistory
+from crm.tables import CrmTables
+from features.build import build_features
+from features.catalogue import BY_NAME, feature_set_hash
+from models.bundle import Bundle
+from models.reasons import AT_MOST, SMALLEST_EFFECT, explain_deals, feature_sentence
+from models.scorer import HORIZON_DAYS, deal_curves
+
+Cause = Literal["edit", "time", "model"]
+
+POINTS = 100.0
+NOTHING = 1e-9
+OTHERWISE = {
+    "edit": "other changes on the deal, and what they make of the rest",
+    "time": "time passing otherwise: how the same facts weigh on this day",
+}
+"""By cause, what carries the points that no single feature is told for."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One cause of a changed score, in words, and its effect in points of win_probability."""
+
+    cause: Cause
+    text: str
+    effect: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class EarlierScore:
+    """A score of the same deal as it was published.
+
+    Attributes
+    ----------
+    bundle : the model it came from; None if it cannot be read any more.
+    """
+
+    as_of: pd.Timestamp
+    win_probability: float
+    model_version: str
+    bundle: Bundle | None
+
+
+def explain_change(
+    bundle: Bundle, tables: CrmTables, history: DealHistory, earlier: EarlierScore, *, deal_id: str, as_of: pd.Timestamp
+) -> list[Change]:
+    """Why the bundle's score of a deal at `as_of` is not the earlier one.
+
+    Parameters
+    ----------
+    tables, history : as `bundle.read_history` gives them.
+    earlier : a score published for a moment before `as_of`.
+
+    Returns
+    -------
+    Changes, the strongest first; their effects sum to the difference of the two win probabilities in points.
+    """
+    frozen = freeze_deal(history, deal_id, earlier.as_of)
+    features = pd.concat(
+        [
+            build_features(tables, history, _moment(deal_id, earlier.as_of)),
+            build_features(tables, frozen, _moment(deal_id, as_of)),
+            build_features(tables, history, _moment(deal_id, as_of)),
+        ],
+        ignore_index=True,
+    )
+    chances = _win_probability(bundle, tables, features)
+    changes = [
+        *_by_model(bundle, tables, earlier, deal_id=deal_id, now_said=chances[0]),
+        *_by_feature(bundle, tables, features.iloc[[0, 1]], chances[0:2], "time"),
+        *_by_feature(bundle, tables, features.iloc[[1, 2]], chances[1:3], "edit"),
+    ]
+    return sorted(changes, key=lambda change: -abs(change.effect))
+
+
+def freeze_deal(history: DealHistory, deal_id: str, at: pd.Timestamp) -> DealHistory:
+    """The dated facts without those of one deal that became known after a moment; all other deals go on."""
+
+    def kept(rows: pd.DataFrame, known_from: str) -> pd.DataFrame:
+        return rows[~((rows["deal_id"] == deal_id) & (rows[known_from] > at))].reset_index(drop=True)
+
+    return replace(
+        history,
+        states=kept(history.states, "known_from"),
+        changes=kept(history.changes, "at"),
+        activities=kept(history.activities, "known_from"),
+        contacts=kept(history.contacts, "known_from"),
+        spells=kept(history.spells, "opened_at"),
+    )
+
+
+def _moment(deal_id: str, as_of: pd.Timestamp) -> pd.DataFrame:
+    return pd.DataFrame({"deal_id": [deal_id], "as_of": [as_of]}).astype(
+        {"deal_id": "str", "as_of": "datetime64[us, UTC]"}
+    )
+
+
+def _win_probability(bundle: Bundle, tables: CrmTables, features: pd.DataFrame) -> list[float]:
+    """What a bundle says of each row, as it serves, 0..1."""
+    won = deal_curves(bundle, features, tables.calendar).probability_by(HORIZON_DAYS).won
+    return [float(each) for each in won]
+
+
+def _by_model(
+    bundle: Bundle, tables: CrmTables, earlier: EarlierScore, *, deal_id: str, now_said: float
+) -> Iterator[Change]:
+    """The first step: what the present model says of the earlier moment against what was published for it.
+
+    What the earlier model itself now says otherwise of that moment is no doing of the model: facts came in later.
+    """
+    published, old = earlier.win_probability, earlier.bundle
+    replayed = None
+    if earlier.model_version == bundle.model_version:
+        replayed = now_said
+    elif old is not None and old.manifest["feature_set_hash"] == feature_set_hash():
+        seen, history = old.read_history(tables)
+        replayed = _win_probability(old, seen, build_features(seen, history, _moment(deal_id, earlier.as_of)))[0]
+    text = f"model {bundle.model_version} instead of {earlier.model_version}"
+    if replayed is None:
+        why = "which cannot be read any more" if old is None else "which was trained with other features"
+        yield from _change(
+            "model", f"{text}, {why}; what was learned later of that day is in this", now_said, published
+        )
+        return
+    yield from _change("model", text, now_said, replayed)
+    day = tables.calendar.local_day(earlier.as_of)
+    yield from _change("edit", f"what was learned later of how the deal stood on {day}", replayed, published)
+
+
+def _change(cause: Cause, text: str, after: float, before: float) -> Iterator[Change]:
+    effect = POINTS * (after - before)
+    if abs(effect) > NOTHING:
+        yield Change(cause, text, effect)
+
+
+def _by_feature(
+    bundle: Bundle, tables: CrmTables, features: pd.DataFrame, chances: list[float], cause: Literal["edit", "time"]
+) -> Iterator[Change]:
+    """From the first row of features to the second: the strongest of those that moved, and one line for the rest."""
+    total = POINTS * (chances[1] - chances[0])
+    told = [] if bundle.fallback is not None else list(_told(bundle, tables, features, cause))
+    yield from told
+    rest = total - sum(change.effect for change in told)
+    if abs(rest) > NOTHING:
+        yield Change(cause, OTHERWISE[cause] if told else _plainly(features, cause), rest)
+
+
+def _told(
+    bundle: Bundle, tables: CrmTables, features: pd.DataFrame, cause: Literal["edit", "time"]
+) -> Iterator[Change]:
+    explained = explain_deals(bundle.hazards, bundle.calibration, bundle.reference, features, tables.calendar)
+    before, after = explained.effects
+    effects = dict(zip(explained.groups, (after - before).tolist(), strict=True))
+    moved = [name for name in effects if name in _moved(features) and abs(effects[name]) >= SMALLEST_EFFECT]
+    for name in sorted(moved, key=lambda each: -abs(effects[each]))[:AT_MOST]:
+        then, now = (feature_sentence(name, BY_NAME[name], value) for value in features[name])
+        yield Change(cause, f"{now}; before: {then}", effects[name])
+
+
+def _moved(features: pd.DataFrame) -> list[str]:
+    """The features that may be told and whose value is not the same in both rows."""
+    then, now = features.iloc[0], features.iloc[1]
+    return [
+        name
+        for name, declared in BY_NAME.items()
+        if declared.audience != "none" and then[name] != now[name] and not (pd.isna(then[name]) and pd.isna(now[name]))
+    ]
+
+
+def _plainly(features: pd.DataFrame, cause: Literal["edit", "time"]) -> str:
+    """Words for a whole step where a baseline serves, or nothing stands out: what moved, not by how much each."""
+    moved = ", ".join(name.replace("_", " ") for name in _moved(features)[:AT_MOST])
+    if cause == "time":
+        return "time passed, with the deal as it was"
+    return f"the deal changed: {moved}" if moved else "the deal changed"
