@@ -193,6 +193,28 @@ def show_forecast(console: Console, document: Document) -> None:
     table(console, columns, rows)
 
 
+def show_forecast(console: Console, document: Document) -> None:
+    """Bookings of every node with their range, the company first."""
+    nodes = document["nodes"]
+    show_head(console, document, f"{len(nodes):,} nodes")
+    order = nodes["node_type"].map({kind: place for place, kind in enumerate(NODE_ORDER)})
+    ordered = nodes.assign(_order=order).sort_values(["scope", "_order", "mean"], ascending=[True, True, False])
+    rows = [
+        (
+            escape(f"{node.node_type} {node.node_name if isinstance(node.node_name, str) else node.node_id}"),
+            "" if node.scope == "all" else escape(node.scope),
+            *(
+                money(value)
+                for value in (node.won_to_date, node.mean, node.p10, node.p90, node.call_commit, node.quota)
+            ),
+            percent(node.probability_of_quota),
+        )
+        for node in ordered.itertuples()
+    ]
+    columns = ("node", "scope", "won>", "expected>", "p10>", "p90>", "commit call>", "quota>", "quota reached>")
+    table(console, columns, rows)
+
+
 def show_review(console: Console, document: Document) -> None:
     """The company's review: a line for each forecaster and category, a column for each cut."""
     moment, start, end = (text(document[name]) for name in ("as_of", "period_start", "period_end"))
