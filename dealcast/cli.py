@@ -324,8 +324,7 @@ def doctor(context: typer.Context) -> None:
 
 GROUPS = {"": app, "models": models_app, "features": features_app}
 RESERVED = {
-    "": ("review", "backtest", "connect", "map", "sync", "push")
-    + ("kpis", "digest", "run", "backup", "restore"),
+    "": ("review", "backtest", "connect", "map", "sync", "push") + ("kpis", "digest", "run", "backup", "restore"),
     "features": ("build", "drift"),
 }
 """Commands whose names are taken and whose work is not built yet."""

@@ -193,49 +193,6 @@ def show_forecast(console: Console, document: Document) -> None:
     table(console, columns, rows)
 
 
-def show_forecast(console: Console, document: Document) -> None:
-    """Bookings of every node with their range, the company first."""
-    nodes = document["nodes"]
-    show_head(console, document, f"{len(nodes):,} nodes")
-    order = nodes["node_type"].map({kind: place for place, kind in enumerate(NODE_ORDER)})
-    ordered = nodes.assign(_order=order).sort_values(["scope", "_order", "mean"], ascending=[True, True, False])
-    rows = [
-        (
-            escape(f"{node.node_type} {node.node_name if isinstance(node.node_name, str) else node.node_id}"),
-            "" if node.scope == "all" else escape(node.scope),
-            *(
-                money(value)
-                for value in (node.won_to_date, node.mean, node.p10, node.p90, node.call_commit, node.quota)
-            ),
-            percent(node.probability_of_quota),
-        )
-        for node in ordered.itertuples()
-    ]
-    columns = ("node", "scope", "won>", "expected>", "p10>", "p90>", "commit call>", "quota>", "quota reached>")
-    table(console, columns, rows)
-
-
-def show_review(console: Console, document: Document) -> None:
-    """The company's review: a line for each forecaster and category, a column for each cut."""
-    moment, start, end = (text(document[name]) for name in ("as_of", "period_start", "period_end"))
-    console.print(f"Review of {start} to {end}, as of {moment}. Data {document['data_version']}.")
-    for note in document["notes"]:
-        console.print(f"Note: {escape(note)}")
-    rows = document["rows"]
-    company = rows[rows["node_type"] == "company"]
-    if len(company):
-        who = company["forecaster"] + company["category"].map(lambda category: f" {category}").fillna("")
-        shown = company.assign(who=who + company["basis"].map({"replayed": ""}).fillna(" (published)"))
-        grid = shown.pivot(index="who", columns="week_of_period", values="value").reindex(shown["who"].unique())
-        lines = [(str(name), *(money(value) for value in values)) for name, *values in grid.itertuples()]
-        lines.append(("[bold]actual[/]", *[money(company["actual"].iloc[0])] * len(grid.columns)))
-        table(console, ("company", *(f"week {week}>" for week in grid.columns)), lines)
-    nodes = len(rows[["node_type", "node_id"]].drop_duplicates())
-    console.print(f"{len(rows):,} rows of {nodes:,} nodes: `--out FILE` or `--json` gives all of them.")
-    if document["out"]:
-        console.print(f"Written: {escape(str(document['out']))}")
-
-
 def show_head(console: Console, document: Document, what: str) -> None:
     """Which moment, period and model, and whether it was published."""
     said = "published" if document["published"] else "a replay, not published"
