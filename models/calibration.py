@@ -1,4 +1,9 @@
-"""Corrects log-intensities by intercept and slope per cause, learned from what past fits said and what came then."""
+"""Corrects log-intensities by intercept and slope per cause, learned from what past fits said and what came then.
+
+A quarter is good or bad for a whole company: its closings share their luck and are far less evidence than as many
+independent ones. Taken for independent, one bad quarter teaches the next one a pessimism that costs more than no
+correction at all (docs/decisions/calibration.md). So the evidence of a period is bounded by the variance of its shock.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +14,10 @@ import numpy as np
 from models.bins import CAUSES
 from models.curves import Curves
 
-_INTERCEPT_SPREAD = 0.3
-_SLOPE_SPREAD = 0.15
+# Before anything is seen: how far a fit is off for good, in level and slope, and how far a period strays by luck.
+_LEVEL_SPREAD = 0.2
+_SLOPE_SPREAD = 0.08
+_PERIOD_SHOCK = 0.35
 _STEPS = 50
 _LIMITS = 30.0
 
@@ -30,7 +37,12 @@ class CauseCalibration:
 
     @staticmethod
     def fit(
-        margins: np.ndarray, exposure: np.ndarray, events: np.ndarray, *, snapshots_per_deal: float = 1.0
+        margins: np.ndarray,
+        exposure: np.ndarray,
+        events: np.ndarray,
+        *,
+        periods: np.ndarray,
+        snapshots_per_deal: float = 1.0,
     ) -> "CauseCalibration":
         """Poisson regression of closings on margins, with a prior at the identity.
 
@@ -39,18 +51,21 @@ class CauseCalibration:
         margins : raw log-intensities per day, any shape.
         exposure : days at risk, same shape; entries without any are passed over.
         events : closings, same shape.
+        periods : the fiscal period each entry was said in, same shape, any labels: n expected closings weigh as
+            n / (1 + n x variance of a period's shock).
         snapshots_per_deal : rows that repeat one deal's fate; evidence is divided by it.
         """
         at_risk = exposure > 0
         if not at_risk.any():
             return CauseCalibration()
-        raw, happened = margins[at_risk], events[at_risk].astype(float)
-        log_days = np.log(exposure[at_risk])
-        expected = np.exp(np.clip(raw + log_days, -_LIMITS, _LIMITS))
+        raw = margins[at_risk]
+        expected = np.exp(np.clip(raw + np.log(exposure[at_risk]), -_LIMITS, _LIMITS))
+        weight = _weights(periods[at_risk], expected / snapshots_per_deal)
+        happened, log_days = events[at_risk] * weight, np.log(exposure[at_risk] * weight)
         # About the typical margin, level and slope are learned apart and the prior on each means what it says.
-        centre = float(np.average(raw, weights=expected))
+        centre = float(np.average(raw, weights=expected * weight))
         design = np.stack([np.ones_like(raw), raw - centre])
-        precision = np.diag([_INTERCEPT_SPREAD**-2.0, _SLOPE_SPREAD**-2.0])
+        precision = np.diag([_LEVEL_SPREAD**-2.0, _SLOPE_SPREAD**-2.0])
         start = np.array([0.0, 1.0])
         change = np.zeros(2)
         for _ in range(_STEPS):
@@ -71,6 +86,15 @@ class CauseCalibration:
         return self.intercept + self.slope * log_intensity
 
 
+def _weights(periods: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """What each entry counts beside an independent one: the less, the more closings are expected of its period.
+
+    Not of those seen: bad periods would weigh more than good ones.
+    """
+    _, place = np.unique(periods, return_inverse=True)
+    return (1 / (1 + np.bincount(place, expected) * _PERIOD_SHOCK**2))[place]
+
+
 @dataclass(frozen=True)
 class HazardCalibration:
     """The correction of both causes; the default leaves curves as they are."""
@@ -84,6 +108,7 @@ class HazardCalibration:
         exposure: np.ndarray,
         events: Mapping[str, np.ndarray],
         *,
+        periods: np.ndarray,
         snapshots_per_deal: float = 1.0,
     ) -> "HazardCalibration":
         """Learn both corrections from margins kept from past fits.
@@ -93,9 +118,12 @@ class HazardCalibration:
         margins : by cause ("won", "lost"), log-intensities said by models that did not know the outcome, (n, m).
         exposure : (n, m) days at risk in the weeks after each fit, as `models.bins.bin_outcomes` gives them.
         events : by cause, closings, (n, m).
+        periods : (n, m) the fiscal period each entry was said in, any labels.
         """
         fitted = (
-            CauseCalibration.fit(margins[cause], exposure, events[cause], snapshots_per_deal=snapshots_per_deal)
+            CauseCalibration.fit(
+                margins[cause], exposure, events[cause], periods=periods, snapshots_per_deal=snapshots_per_deal
+            )
             for cause in CAUSES
         )
         return HazardCalibration(*fitted)

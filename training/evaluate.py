@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crm.calendar import Calendar
+from crm.facts import microseconds
 from crm.history import DealHistory
 from crm.tables import CrmTables
 from features.catalogue import BY_NAME
@@ -203,6 +204,9 @@ def learn_correction(fits: Sequence[PastFit], known_at: pd.Timestamp) -> Correct
     exposure = np.concatenate([each.exposure.ravel() for each in seen])
     events = {cause: np.concatenate([each.events[cause].ravel() for each in seen]) for cause in CAUSES}
     at_risk = exposure > 0
+    # A snapshot's luck is that of the period it stands in.
+    pairs = zip(fits, seen, strict=True)
+    periods = np.concatenate([np.repeat(microseconds(f.judged.period_end_at), s.exposure.shape[1]) for f, s in pairs])
 
     def margins(weight: float) -> dict[str, Array]:
         curves = [fit.margins.blend(weight) for fit in fits]
@@ -214,7 +218,9 @@ def learn_correction(fits: Sequence[PastFit], known_at: pd.Timestamp) -> Correct
     exposure, events = exposure[at_risk], {cause: happened[at_risk] for cause, happened in events.items()}
     weight = max(BLEND_WEIGHTS, key=lambda each: _log_likelihood(margins(each), exposure, events))
     repeats = float(np.mean([fit.snapshots_per_deal for fit in fits]))
-    calibration = HazardCalibration.fit(margins(weight), exposure, events, snapshots_per_deal=repeats)
+    calibration = HazardCalibration.fit(
+        margins(weight), exposure, events, periods=periods[at_risk], snapshots_per_deal=repeats
+    )
     return Correction(weight, calibration)
 
 

@@ -8,39 +8,47 @@ from models.curves import Curves
 
 
 def said_and_seen(
-    intercept: float, slope: float, rows: int, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Margins, days at risk and closings where the true log-intensity is intercept + slope x margin."""
+    intercept: float, slope: float, rows: int, *, periods: int = 600, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Margins, days at risk, closings where the true log-intensity is intercept + slope x margin, and their periods."""
     rng = np.random.default_rng(seed)
     margins = rng.normal(-4.0, 0.8, rows)
     exposure = rng.uniform(1.0, 14.0, rows)
-    return margins, exposure, rng.poisson(np.exp(intercept + slope * margins) * exposure)
+    events = rng.poisson(np.exp(intercept + slope * margins) * exposure)
+    return {"margins": margins, "exposure": exposure, "events": events, "periods": np.arange(rows) % periods}
 
 
 def test_a_level_and_a_slope_that_are_off_are_found_again() -> None:
-    fitted = CauseCalibration.fit(*said_and_seen(-0.9, 0.7, 60_000))
+    fitted = CauseCalibration.fit(**said_and_seen(-0.9, 0.7, 60_000))
     assert fitted.slope == pytest.approx(0.7, abs=0.03)
     assert fitted.apply(np.array([-4.0]))[0] == pytest.approx(-0.9 - 2.8, abs=0.03)
 
 
 def test_without_evidence_nothing_is_corrected() -> None:
     empty = np.zeros((0, 3))
-    fitted = HazardCalibration.fit({"won": empty, "lost": empty}, empty, {"won": empty, "lost": empty})
+    fitted = HazardCalibration.fit({"won": empty, "lost": empty}, empty, {"won": empty, "lost": empty}, periods=empty)
     assert fitted == HazardCalibration()
 
 
 def test_ten_deals_move_the_identity_less_than_ten_thousand() -> None:
-    few, many = (CauseCalibration.fit(*said_and_seen(0.5, 1.0, rows, seed=3)) for rows in (60, 60_000))
+    few, many = (CauseCalibration.fit(**said_and_seen(0.5, 1.0, rows, seed=3)) for rows in (60, 60_000))
     assert abs(few.apply(np.array([-4.0]))[0] + 4.0) < abs(many.apply(np.array([-4.0]))[0] + 4.0)
     assert few.spread > 5 * many.spread
 
 
 def test_a_deal_seen_ten_times_is_one_piece_of_evidence() -> None:
-    margins, exposure, events = said_and_seen(0.5, 1.2, 500)
-    once = CauseCalibration.fit(margins, exposure, events)
-    tenfold = CauseCalibration.fit(*(np.tile(x, 10) for x in (margins, exposure, events)), snapshots_per_deal=10.0)
+    seen = said_and_seen(0.5, 1.2, 500, periods=4)
+    once = CauseCalibration.fit(**seen)
+    tenfold = CauseCalibration.fit(**{name: np.tile(x, 10) for name, x in seen.items()}, snapshots_per_deal=10.0)
     assert (tenfold.intercept, tenfold.slope) == pytest.approx((once.intercept, once.slope))
     assert tenfold.spread == pytest.approx(once.spread)
+
+
+def test_one_bad_period_is_luck_and_many_are_a_habit() -> None:
+    one, many = (CauseCalibration.fit(**said_and_seen(-0.5, 1.0, 60_000, periods=count)) for count in (1, 600))
+    moved = [fitted.apply(np.array([-4.0]))[0] + 4.0 for fitted in (one, many)]
+    assert -0.5 / 3 < moved[0] < 0
+    assert moved[1] == pytest.approx(-0.5, abs=0.03)
 
 
 def test_each_cause_is_corrected_by_its_own_numbers_and_read_back_the_same() -> None:
