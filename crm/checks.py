@@ -64,7 +64,7 @@ class Company:
         deals = deals[deals["deleted_at"].isna() & deals["merged_into"].isna()]
         measured = deals.get(self.tables.calendar.measure, deals["amount"])
         return deals.assign(
-            is_won_now=self.history.stage_book.look_up(deals["stage"], deals["pipeline"], "is_won") == 1,
+            is_won_now=self.history.stage_book.closed_and_won(deals)[1],
             is_open_now=deals["deal_id"].isin(open_deals(self.history, self.as_of)["deal_id"]),
             measured=measured,
             worth=RateBook.from_tables(self.tables).to_base(measured, deals["currency"], self.as_of),
@@ -199,8 +199,8 @@ def currency_without_rate(company: Company) -> pd.Series:
 def stage_unknown(company: Company) -> pd.Series:
     """Whether such a deal is open, won or lost is a guess, and dealcast does not guess: it counts as open."""
     deals = company.deals
-    known = company.history.stage_book.look_up(deals["stage"], deals["pipeline"], "is_closed")
-    return deals.loc[pd.isna(known), "deal_id"]
+    order = company.history.stage_book.look_up(deals["stage"], deals["pipeline"], "sort_order")
+    return deals.loc[pd.isna(order), "deal_id"]
 
 
 @check(

@@ -295,8 +295,7 @@ def classify_fields(tables: CrmTables) -> dict[str, FieldClass]:
     into a closed stage counts as a mismatch.
     """
     deals, book = tables.get("deals"), read_stage_book(tables)
-    closed = book.look_up(deals["stage"], _pipelines(deals), "is_closed") == 1
-    won = book.look_up(deals["stage"], _pipelines(deals), "is_won") == 1
+    closed, won = book.closed_and_won(deals)
     group = pd.Series(np.where(closed, np.where(won, "won", "lost"), "open"), index=deals.index)
     for gone in ("deleted_at", "merged_into"):
         if gone in deals:

@@ -25,7 +25,8 @@ class StageBook:
 
     Attributes
     ----------
-    by_name : frame indexed by stage name: is_closed, is_won, sort_order.
+    by_name : frame indexed by stage name: is_closed, is_won, sort_order. NaN in the first two: deals differ, each says
+        itself.
     by_pipeline : the same indexed by (pipeline, stage), for names whose meaning differs between pipelines.
     first_open : first open stage by pipeline; the key "" stands for every other pipeline.
     """
@@ -35,13 +36,25 @@ class StageBook:
     first_open: dict[str, str]
 
     def look_up(self, stages: pd.Series, pipelines: pd.Series, what: str) -> np.ndarray:
-        """`what` (is_closed, is_won or sort_order) of each stage as float64; NaN for a stage nobody declared."""
+        """`what` (is_closed, is_won, sort_order) of each stage as float64; NaN if undeclared or its deals differ."""
         found = stages.map(self.by_name[what]).to_numpy(dtype=float, na_value=np.nan)
         if len(self.by_pipeline):
             keys = pd.MultiIndex.from_arrays([pipelines, stages])
             special = self.by_pipeline[what].reindex(keys).to_numpy(dtype=float, na_value=np.nan)
-            found = np.where(np.isnan(special), found, special)
+            found = np.where(keys.isin(self.by_pipeline.index), special, found)
         return found
+
+    def closed_and_won(self, deals: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Whether each deal is closed now, and won: as its stage means, else as its own is_closed and is_won say."""
+        pipelines = deals["pipeline"] if "pipeline" in deals else pd.Series(None, index=deals.index, dtype="str")
+        declared = ~np.isnan(self.look_up(deals["stage"], pipelines, "sort_order"))
+        closed, won = (
+            np.where(declared & np.isnan(meant), said, meant) == 1
+            for meant, said in (
+                (self.look_up(deals["stage"], pipelines, flag), _flag(deals, flag)) for flag in ("is_closed", "is_won")
+            )
+        )
+        return closed, closed & won
 
     def first_open_of(self, pipelines: pd.Series) -> pd.Series:
         """The first open stage of each deal's pipeline."""
@@ -134,16 +147,16 @@ def _moves(tables: CrmTables, deals: pd.DataFrame, book: StageBook) -> tuple[pd.
     """
     pipelines = deals["pipeline"] if "pipeline" in deals else pd.Series(None, index=deals.index, dtype="str")
     born = pd.DataFrame({"deal_id": deals["deal_id"], "created_at": deals["created_at"], "pipeline": pipelines})
-    closed_now = book.look_up(deals["stage"], pipelines, "is_closed") == 1
-    won_now = book.look_up(deals["stage"], pipelines, "is_won") == 1
+    born["says_won"] = _flag(deals, "is_won")
+    closed_now, won_now = book.closed_and_won(deals)
     closed_at = _column(deals, "closed_at")
 
     rows = tables.get("deal_history")
     rows = rows[rows["field"] == "stage"].merge(born, on="deal_id").sort_values("changed_at", kind="stable")
-    rows["state"] = _states(book, rows["new_value"], rows["pipeline"])
+    rows["state"] = _states(book, rows["new_value"], rows)
     rows["at"] = rows["changed_at"].where(rows["changed_at"] > rows["created_at"], rows["created_at"])
     first = rows.drop_duplicates("deal_id").set_index("deal_id")
-    started = dict(zip(first.index, _states(book, first["old_value"], first["pipeline"]), strict=True))
+    started = dict(zip(first.index, _states(book, first["old_value"], first), strict=True))
     started_in = dict(zip(first.index, first["old_value"], strict=True))
     last_state = rows.drop_duplicates("deal_id", keep="last").set_index("deal_id")["state"]
 
@@ -176,9 +189,17 @@ def _moves(tables: CrmTables, deals: pd.DataFrame, book: StageBook) -> tuple[pd.
     return _keep_closed_if_removed_later(moves), left_out, reopened
 
 
-def _states(book: StageBook, stages: pd.Series, pipelines: pd.Series) -> np.ndarray:
-    closed, won = book.look_up(stages, pipelines, "is_closed") == 1, book.look_up(stages, pipelines, "is_won") == 1
-    return np.where(closed, np.where(won, "won", "lost"), "open").astype(object)
+def _states(book: StageBook, stages: pd.Series, of: pd.DataFrame) -> np.ndarray:
+    """The state a deal takes on in a stage; `of` holds its pipeline and says_won, for stages of won and lost deals."""
+    closed, won = (book.look_up(stages, of["pipeline"], flag) for flag in ("is_closed", "is_won"))
+    is_won = np.where(np.isnan(won), of["says_won"], won) == 1
+    return np.where(closed == 1, np.where(is_won, "won", "lost"), "open").astype(object)
+
+
+def _flag(deals: pd.DataFrame, name: str) -> np.ndarray:
+    """A flag that deals may carry themselves: 1, 0 or NaN."""
+    flags = deals[name] if name in deals else pd.Series(pd.NA, index=deals.index, dtype="boolean")
+    return flags.to_numpy(dtype="float64", na_value=np.nan)
 
 
 def _closings(deals: pd.DataFrame, closed_at: pd.Series, won: np.ndarray) -> pd.DataFrame:

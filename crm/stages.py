@@ -8,12 +8,17 @@ import pandas as pd
 from crm.contract import TABLES, empty_frame
 from crm.errors import DataUnusable, Detail
 
+NEARLY_ALL = 0.95
+"""Share of a stage's deals that must be closed for the stage to be closed: the others are slips of the pen."""
+
 
 def derive_stages(deals: pd.DataFrame, deal_history: pd.DataFrame) -> pd.DataFrame | None:
     """The stages table concluded from the deals; None if they do not say what is closed and won.
 
-    A stage is closed (won) if most of the deals in it that say so are. Stages seen only in history are open. Their
-    order is the usual age of a deal when entering them, closed stages last.
+    A stage is closed if nearly all deals in it are, open if none is, and won or lost if all its closed deals are. Where
+    deals differ (a lost deal stays in its stage, or won and lost share one), the meaning is left empty: each deal says
+    itself. Stages seen only in history are open. Their order is the usual age of a deal when entering them, closed
+    stages last.
 
     Returns
     -------
@@ -22,17 +27,26 @@ def derive_stages(deals: pd.DataFrame, deal_history: pd.DataFrame) -> pd.DataFra
     if deals["is_closed"].isna().all() or deals["is_won"].isna().all():
         return None
     seen = _stages_seen(deals, deal_history)
+    closed = deals["is_closed"].astype("float64")
     flags = deals[["pipeline", "stage"]].assign(
-        is_closed=deals["is_closed"].astype("float64"), is_won=deals["is_won"].astype("float64")
+        is_closed=closed, is_won=deals["is_won"].astype("float64").where(closed == 1)
     )
     shares = flags.groupby(["pipeline", "stage"], dropna=False, as_index=False)[["is_closed", "is_won"]].mean()
     stages = seen.merge(shares, on=["pipeline", "stage"], how="left")
-    stages["is_closed"] = (stages["is_closed"] > 0.5).astype("boolean")
-    stages["is_won"] = stages["is_closed"] & (stages["is_won"] > 0.5).astype("boolean")
-    stages = stages.sort_values(["pipeline", "is_closed", "entered_after", "stage"], na_position="first")
+    stages["is_closed"] = _agreed(stages["is_closed"], nearly_all=NEARLY_ALL)
+    stages["is_won"] = _agreed(stages["is_won"], nearly_all=1.0).mask(
+        stages["is_closed"].eq(False).fillna(False), False
+    )
+    stages["comes_last"] = stages["is_closed"].fillna(False)
+    stages = stages.sort_values(["pipeline", "comes_last", "entered_after", "stage"], na_position="first")
     stages["sort_order"] = stages.groupby("pipeline", dropna=False).cumcount() + 1.0
     stages["default_probability"] = np.nan
     return stages[list(TABLES["stages"].columns)].astype(empty_frame("stages").dtypes).reset_index(drop=True)
+
+
+def _agreed(share: pd.Series, *, nearly_all: float) -> pd.Series:
+    """True where all say so, False where nobody does or says anything, unknown where they differ."""
+    return (share >= nearly_all).astype("boolean").mask(share.between(0, nearly_all, inclusive="neither"))
 
 
 def write_stages_to_fill(path: Path, deals: pd.DataFrame, deal_history: pd.DataFrame) -> DataUnusable:

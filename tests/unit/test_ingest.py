@@ -17,12 +17,14 @@ from crm.calendar import Calendar
 from crm.contract import DTYPES, TABLES
 from crm.errors import DataUnusable, UsageError
 from crm.export import write_export
+from crm.history import build_history
 from crm.ingest import import_folder
 from crm.merge import equal_values
 from crm.reading import rows_as_text, type_rows
 from crm.report import ImportReport
 from crm.store import current_version, read_tables
 from crm.tables import CrmTables
+from crm.truncation import truncate_export
 
 STAGES = (
     "stage,sort_order,is_closed,is_won\nOpen,1,false,false\nDemo,2,false,false\nWon,3,true,true\nLost,4,true,false\n"
@@ -326,6 +328,32 @@ def test_stages_follow_from_what_the_deals_say(company: Company):
         ("Anfrage", False, False), ("Gespräch", False, False), ("Absage", True, False), ("Zusage", True, True)
     ]  # fmt: skip
     assert company.run("2026-03-02").changed is False
+
+
+@pytest.mark.parametrize("pipelines", [False, True])
+def test_where_deals_of_one_stage_differ_each_says_itself_whether_it_is_closed_and_won(
+    company: Company, pipelines: bool
+):
+    rows = [
+        "A,2026-01-01,Offer,false,false,,sales",
+        "B,2026-01-01,Offer,true,false,2026-01-09,sales",  # lost where it stood
+        "C,2026-01-01,Done,true,true,2026-01-10,sales",
+        "D,2026-01-01,Done,true,false,2026-01-11,sales",
+        "E,2026-01-01,Offer,true,true,2026-01-12,service",  # the stage of the same name that wins
+    ]
+    header = "deal_id,created_at,stage,is_closed,is_won,closed_at" + ",pipeline" * pipelines
+    lines = [row if pipelines else row.rpartition(",")[0] for row in (rows if pipelines else rows[:4])]
+    moved = (
+        "deal_id,changed_at,field,old_value,new_value\nC,2026-01-10,stage,Offer,Done\nD,2026-01-11,stage,Offer,Done\n"
+    )
+    company.without("stages").write(deals="\n".join([header, *lines]), deal_history=moved).run()
+    tables = read_tables(company.workspace)
+    now = build_history(tables)
+    ended = dict(zip(now.endings["deal_id"], now.endings["outcome"], strict=True))
+    assert ended == {"B": "lost", "C": "won", "D": "lost"} | ({"E": "won"} if pipelines else {})
+    assert now.spells.loc[now.spells["ended_at"].isna(), "deal_id"].tolist() == ["A"]
+    then = truncate_export(tables, pd.Timestamp("2026-01-10", tz="UTC"))
+    assert set(build_history(then).endings["deal_id"]) == {"B", "C"}
 
 
 def test_delivered_stages_replace_those_concluded_from_the_deals(company: Company):
