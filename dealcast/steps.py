@@ -21,7 +21,7 @@ from dealcast.session import Progress, Session
 from ledger.ledger import Publication
 from models.bundle import Bundle, bundle_for
 from models.forecaster import forecast_nodes
-from models.scorer import score_deals
+from models.scorer import chances_in, score_deals
 from serving.schema import SCORE_COLUMNS
 from serving.state import with_change
 
@@ -117,6 +117,14 @@ class View:
         spine = open_deals(self.history, self.moment.at)
         return score_deals(self.bundle, self.tables, self.history, spine, explain=explain)
 
+    def chances_beyond_scores(self, period: Period) -> pd.Series | None:
+        """Each open deal's chance in a period that score rows do not reach; None for the present and the next one."""
+        calendar = self.tables.calendar
+        reached = calendar.next_period(calendar.period_of(self.moment.at))
+        if period.start_at <= reached.start_at:
+            return None
+        return chances_in(self.bundle, self.tables, self.history, open_deals(self.history, self.moment.at), period)
+
     def document(self, period: Period, **more: object) -> Document:
         """The head that score and forecast documents share."""
         return {
@@ -165,7 +173,16 @@ def forecast(
     progress("score", 0.3)
     scores = view.scores(explain=False)
     progress("forecast", 0.6)
-    nodes = forecast_nodes(view.bundle, view.tables, view.history, scores, as_of=view.moment.at, period=period, by=by)
+    nodes = forecast_nodes(
+        view.bundle,
+        view.tables,
+        view.history,
+        scores,
+        as_of=view.moment.at,
+        period=period,
+        by=by,
+        win_probability=view.chances_beyond_scores(period),
+    )
     if not view.moment.is_past:
         progress("publish", 0.9)
         session.ledger.publish_forecast(view.publication("forecast", session.now), nodes)

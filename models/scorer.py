@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from crm.bookings import shown_deals
-from crm.calendar import Calendar
+from crm.calendar import Calendar, Period
 from crm.history import DealHistory
 from crm.tables import CrmTables
 from features.build import build_features
@@ -76,6 +76,23 @@ def deal_curves(bundle: Bundle, features: pd.DataFrame, calendar: Calendar) -> C
         return bundle.calibration.apply(bundle.hazards.curves(features, calendar))
     days = days_to_period_end(features["as_of"], calendar)
     return tilt_curves(bundle.hazards.pooled_curves(features, calendar), bundle.fallback.predict(features), days)
+
+
+def chances_in(
+    bundle: Bundle, tables: CrmTables, history: DealHistory, spine: pd.DataFrame, period: Period
+) -> pd.Series:
+    """Each deal's probability to be won in any period that is not over, by deal_id; parameters as for `score_deals`."""
+    curves = deal_curves(bundle, build_features(tables, history, spine), tables.calendar)
+    return pd.Series(won_between(curves, spine["as_of"], period), index=spine["deal_id"].to_numpy())
+
+
+def won_between(curves: Curves, as_of: pd.Series, period: Period) -> np.ndarray:
+    """(n,) probability of each snapshot to be won in what is still to come of a period, however far ahead."""
+    by_start, by_end = (
+        curves.probability_by(((at - as_of).dt.total_seconds() / _SECONDS_PER_DAY).clip(lower=0).to_numpy())
+        for at in (period.start_at, period.end_at)
+    )
+    return by_end.won - by_start.won
 
 
 def tilt_curves(curves: Curves, probability: np.ndarray, days: np.ndarray) -> Curves:

@@ -4,7 +4,7 @@ import pytest
 
 from crm.calendar import Calendar
 from models.curves import Curves
-from models.scorer import days_to_period_end, expected_close_dates, tilt_curves
+from models.scorer import days_to_period_end, expected_close_dates, tilt_curves, won_between
 
 
 @pytest.fixture
@@ -36,6 +36,18 @@ def test_days_to_the_period_end_count_local_midnights_across_the_change_of_clock
     calendar = Calendar("EUR", time_zone="Europe/Amsterdam")
     winter = pd.Series([calendar.parse_moment("2026-03-01")])
     assert days_to_period_end(winter, calendar) == pytest.approx(31 - 1 / 24)
+
+
+def test_what_is_won_in_period_after_period_adds_up_to_what_is_won_by_the_end_of_the_last(curves):
+    calendar = Calendar("EUR")
+    as_of = pd.Series([calendar.parse_moment("2026-02-10")] * 3)
+    periods = calendar.periods_between(as_of.iloc[0], calendar.parse_moment("2027-01-01"))
+    won = [won_between(curves, as_of, period) for period in periods]
+    days = np.full(3, (periods[-1].end_at - as_of.iloc[0]).days, dtype=float)
+    assert len(periods) == 4 and (np.array(won)[:, :2] > 0).all()
+    assert np.sum(won, axis=0) == pytest.approx(curves.probability_by(days).won)
+    past = calendar.previous_period(periods[0])
+    assert (won_between(curves, as_of, past) == 0).all()
 
 
 def test_the_expected_close_date_is_a_local_day_after_the_moment(curves):
