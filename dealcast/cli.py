@@ -48,6 +48,9 @@ def common(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """Win probabilities and quarter forecasts from CRM history, that can prove themselves."""
+    if workspace.exists() and not workspace.is_dir():
+        rule = "the workspace is a folder; it is made where there is none"
+        raise UsageError(f"{workspace} is not a folder.", Detail("--workspace", str(workspace), rule, "Name a folder."))
     context.obj = Session(workspace, as_json)
 
 

@@ -1,8 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from crm.errors import UsageError
+from dealcast.cli import answer
 from dealcast.settings import TEMPLATE, read_settings
 
 SECRET = "hunter2"
@@ -17,6 +19,13 @@ def test_without_a_file_everything_has_a_default(tmp_path: Path):
     settings = read_settings(tmp_path, {})
     assert settings.ledger_url == f"sqlite:///{tmp_path}/dealcast.db"
     assert (settings.host, settings.port) == ("127.0.0.1", 3000)
+
+
+def test_a_workspace_that_is_no_folder_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    a_file = write(tmp_path, "") / "settings.toml"
+    assert answer(["--workspace", str(a_file), "--json", "score"]) == 2
+    [detail] = json.loads(capsys.readouterr().out)["error"]["details"]
+    assert (detail["where"], detail["value"]) == ("--workspace", str(a_file))
 
 
 def test_the_template_changes_nothing(tmp_path: Path):
