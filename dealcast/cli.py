@@ -159,6 +159,27 @@ def explain(
     session.hand_over(document, display.show_explanation)
 
 
+@app.command()
+def review(
+    context: typer.Context,
+    as_of: AsOf = None,
+    period_start: Annotated[
+        str | None, typer.Option("--period-start", metavar="D", help="First day of the period, if not the present one.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """The model, the calls and the baselines at each Monday of a period, beside what came."""
+    check_out(out)
+    from dealcast import review as reviews
+
+    session: Session = context.obj
+    with progress_of("review") as progress:
+        document = reviews.review(session, as_of=as_of, period_start=period_start, progress=progress)
+    if out is not None:
+        write_table(document["rows"], out)
+    session.hand_over({**document, "out": out}, display.show_review)
+
+
 def hand_over_rows(
     session: Session, document: dict[str, Any], rows: str, out: Path | None, show: Callable[[Console, Any], None]
 ) -> None:
@@ -327,7 +348,7 @@ def doctor(context: typer.Context) -> None:
 
 GROUPS = {"": app, "models": models_app, "features": features_app}
 RESERVED = {
-    "": ("review", "backtest", "connect", "map", "sync", "push") + ("kpis", "digest", "run", "backup", "restore"),
+    "": ("backtest", "connect", "map", "sync", "push") + ("kpis", "digest", "run", "backup", "restore"),
     "features": ("build", "drift"),
 }
 """Commands whose names are taken and whose work is not built yet."""

@@ -193,6 +193,30 @@ def show_forecast(console: Console, document: Document) -> None:
     table(console, columns, rows)
 
 
+def show_review(console: Console, document: Document) -> None:
+    """The company's review, a line for each cut; of the calls what is committed."""
+    moment, start, end = (text(document[name]) for name in ("as_of", "period_start", "period_end"))
+    console.print(f"Review of {start} to {end}, as of {moment}. Data {document['data_version']}.")
+    for note in document["notes"]:
+        console.print(f"Note: {escape(note)}")
+    rows = document["rows"]
+    company = rows[(rows["node_type"] == "company") & rows["category"].fillna("commit").eq("commit")]
+    who = list(company["forecaster"].unique())
+    lines = []
+    for (week, cut), said in company.groupby(["week_of_period", "cut_at"]):
+        values = said.set_index("forecaster")["value"].reindex(who)
+        ranges = said[["p10", "p90"]].max()
+        basis = "published" if said["basis"].eq("published").any() else "replayed"
+        amounts = (*ranges, *values, said["actual"].iloc[0])
+        lines.append((str(week), text(cut)[:10], basis, *map(money, amounts)))
+    if lines:
+        table(console, ("week", "cut", "basis", *(f"{name}>" for name in ("p10", "p90", *who, "actual"))), lines)
+    nodes = len(rows[["node_type", "node_id"]].drop_duplicates())
+    console.print(f"{len(rows):,} rows of {nodes:,} nodes: `--out FILE` or `--json` gives all of them.")
+    if document["out"]:
+        console.print(f"Written: {escape(str(document['out']))}")
+
+
 def show_head(console: Console, document: Document, what: str) -> None:
     """Which moment, period and model, and whether it was published."""
     said = "published" if document["published"] else "a replay, not published"

@@ -23,6 +23,7 @@ REVIEW_COLUMNS = (
     *("value", "p10", "p90", "actual", "error", "inside_80", "basis"),
 )
 REVENUE_BASELINES = ("stage_weighted", "same_day_conversion", "last_period", "same_period_last_year")
+NODE_TYPES = ("company", "region", "team", "manager", "rep")
 FORECASTERS = ("model", "call", "call_corrected", "call_rolled_up", *REVENUE_BASELINES)
 RECORD_COLUMNS = ("period_start", "closed_at", "week", "user_id", "category", "called", "actual")
 _NODE = ["node_type", "node_id"]
@@ -149,7 +150,8 @@ def review_rows(
     rows = pd.concat([said, later], ignore_index=True).assign(
         period_start=pd.Timestamp(period.start).as_unit("us"), cut_at=cut, week_of_period=week
     )
-    return _typed(rows).dropna(subset=["value"], ignore_index=True)
+    rows = _typed(rows).dropna(subset=["value"])
+    return rows.sort_values(["node_type", "node_id", "forecaster", "category"], key=_in_order, ignore_index=True)
 
 
 def with_actual(rows: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
@@ -169,6 +171,13 @@ def with_actual(rows: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
 def empty_rows() -> pd.DataFrame:
     """Review rows where there are none."""
     return _typed(pd.DataFrame())
+
+
+def _in_order(column: pd.Series) -> pd.Series:
+    """The company before its parts, the model before those beside it, and the rest by name."""
+    orders = {"node_type": NODE_TYPES, "forecaster": FORECASTERS, "category": CALLED}
+    named = orders.get(str(column.name))
+    return column if named is None else column.map({name: place for place, name in enumerate(named)})
 
 
 def _typed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from dealcast.cli import answer
 from dealcast.session import run
 from ledger.ledger import open_ledger
 from models.forecaster import FORECAST_COLUMNS
+from models.review import REVIEW_COLUMNS
 from serving.schema import SCORE_COLUMNS
 
 pytestmark = pytest.mark.slow
@@ -253,6 +254,39 @@ def test_a_replay_is_by_a_model_of_that_time_and_is_not_published(workspace, tra
             assert ledger.publications(kind, basis=basis) == []
 
 
+def test_a_review_puts_everybody_side_by_side_and_keeps_what_it_replayed(workspace, trained, tmp_path):
+    document = done(workspace, "review", "--period-start", "2024-04-01", "--out", tmp_path / "rows.csv")
+    rows = pd.DataFrame(document["rows"])
+    assert list(rows) == list(REVIEW_COLUMNS) and len(pd.read_csv(tmp_path / "rows.csv")) == len(rows)
+    assert {"model", "call", "call_corrected", "call_rolled_up", "last_period"} <= set(rows["forecaster"])
+    assert rows["cut_at"].min() == "2024-04-01T09:00:00Z" and (rows["cut_at"] <= document["as_of"]).all()
+    assert (rows["basis"] == "replayed").all() and rows["actual"].isna().all()
+    assert any("books" in note for note in document["notes"])
+    ledger = open_ledger(f"sqlite:///{workspace}/dealcast.db")
+    kept = ledger.publications("forecast", basis="replayed")
+    assert [str(head.as_of) for head in kept] == sorted(pd.to_datetime(rows["cut_at"].unique()).astype(str))
+    assert {head.model_version for head in kept} == {trained[2]["model_version"]}
+    assert ledger.publications("forecast", basis="published") == []
+    again = pd.DataFrame(done(workspace, "review", "--period-start", "2024-04-01")["rows"])
+    pd.testing.assert_frame_equal(again, rows)
+    assert len(ledger.publications("forecast", basis="replayed")) == len(kept)
+
+
+def test_a_review_without_a_model_of_that_time_says_so_and_shows_what_came(workspace):
+    document = done(workspace, "review", "--period-start", "2023-10-01")
+    rows = pd.DataFrame(document["rows"])
+    assert "model" not in set(rows["forecaster"]) and rows["actual"].notna().all()
+    assert any(
+        "No model row at 13 of 13 cuts" in note and "dealcast train --as-of" in note for note in document["notes"]
+    )
+    assert (rows["error"] == rows["value"] - rows["actual"]).all()
+    earlier = done(workspace, "review", "--period-start", "2023-10-01", "--as-of", "2023-10-20")
+    then = pd.DataFrame(earlier["rows"])
+    assert then["cut_at"].max() == "2023-10-16T09:00:00Z" and then["actual"].isna().all()
+    same = rows[rows["cut_at"].isin(then["cut_at"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(same.drop(columns=["actual", "error"]), then.drop(columns=["actual", "error"]))
+
+
 def test_a_past_before_every_model_has_no_score_and_training_one_is_the_next_step(workspace):
     code, error = refused(workspace, "score", "--as-of", LONG_AGO)
     assert (code, error["code"]) == (4, "unavailable") and LONG_AGO in error["details"][0]["next_step"]
@@ -365,7 +399,8 @@ def test_the_doctor_names_a_damaged_model_and_hides_the_ledger_s_password(worksp
         (2, ["score", "--json"]),
         (2, ["forecast", "--by", "colour"]),
         (2, ["serve", "--host", "203.0.113.5"]),
-        (2, ["review", "--period-start", "2026-01-01"]),
+        (2, ["review", "--out", "rows.xlsx"]),
+        (3, ["review"]),
         (2, ["models", "compare", "a", "b"]),
         (2, ["features", "drift"]),
         (3, ["check"]),
