@@ -99,9 +99,16 @@ class Check:
         return (self.find.__doc__ or "").strip()
 
     def can_run(self, tables: CrmTables) -> bool:
-        """Whether the tables and columns it needs were delivered; what is missing altogether is no finding."""
-        parts = [need.partition(".") for need in self.needs]
-        return all(tables.has(table) and (not column or column in tables.get(table)) for table, _, column in parts)
+        """Whether the tables and columns it needs were delivered; what is missing altogether is no finding.
+
+        An import adds the columns that were not exported, empty. `amount` stands for what the company measures.
+        """
+        parts = [need.replace("deals.amount", f"deals.{tables.calendar.measure}").split(".") for need in self.needs]
+        return all(
+            tables.has(table)
+            and all(name in tables.get(table) and tables.get(table)[name].notna().any() for name in names)
+            for table, *names in parts
+        )
 
     def run(self, company: Company) -> Finding | None:
         """The finding, or None if there is nothing to object to."""

@@ -158,6 +158,8 @@ def test_a_column_that_was_never_exported_is_no_finding():
     tables = company({})
     bare = tables.with_tables(deals=tables.get("deals").drop(columns=["amount", "close_date", "currency", "closed_at"]))
     assert findings(bare) == {}
+    empty = bare.get("deals").reindex(columns=tables.get("deals").columns).astype(tables.get("deals").dtypes)
+    assert findings(bare.with_tables(deals=empty)) == {}
 
 
 def test_money_adds_up_in_base_currency_and_the_largest_deals_come_first():
