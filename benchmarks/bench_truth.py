@@ -1,11 +1,12 @@
 """Skill against the truth: how much of what can be known of deals the model and the baselines know.
 
-    python -m benchmarks.bench_truth [--seed 1] [--futures 300] [--moments 6]
+    python -m benchmarks.bench_truth [--seed 1] [--futures 300] [--moments 6] [--regime-shift WEEKS]
 
 A model is trained at a moment and scores the open deals then and on later days; the company's state of each day is run
 forward many times, so the true probability of every outcome is known up to counting. Skill is the share of the way
 from the base frequency to the all-knowing answer, in cross-entropy to the true probability; 0 = the base frequency,
-1 = perfect.
+1 = perfect. Bias is what is said less the truth, on average. With --regime-shift buyers have decided more slowly and
+said no more often since so many weeks before the training moment.
 """
 
 import argparse
@@ -48,19 +49,23 @@ def main() -> int:
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--futures", type=int, default=300)
     arguments.add_argument("--moments", type=int, default=6)
+    arguments.add_argument("--regime-shift", type=int, metavar="WEEKS")
     chosen = arguments.parse_args()
-    state = simulate(CompanyConfig(seed=chosen.seed), TRAINED_ON)
+    shift = None if chosen.regime_shift is None else TRAINED_ON - timedelta(weeks=chosen.regime_shift)
+    state = simulate(CompanyConfig(seed=chosen.seed, regime_shift_on=shift), TRAINED_ON)
     tables = export(state)
     bundle = fit_bundle(tables, tables.as_of).bundle
     bundle = replace(bundle, manifest={**bundle.manifest, "model_version": "benchmark"})
+    print(f"drift: {bundle.manifest['drift']}")
     looks = list(look_at_days(bundle, state, moments=chosen.moments, futures=chosen.futures))
     counted = sum(len(look.scores) for look in looks)
     print(f"seed {chosen.seed}: {len(looks)} moments, {counted:,} open deals, {chosen.futures} futures of each")
     for horizon in ("win_365", "period"):
-        print(f"skill, {horizon}:")
+        print(f"skill, {horizon} (bias):")
         for name in looks[0].said[horizon]:
             pairs = [(look.said[horizon][name], counts(look, horizon)) for look in looks]
-            print(f"  {name:24}{skill(pairs, chosen.futures):8.3f}")
+            bias = np.mean(np.concatenate([said - won / chosen.futures for said, won in pairs]))
+            print(f"  {name:24}{skill(pairs, chosen.futures):8.3f} ({bias:+.3f})")
     covered = np.mean([range_coverage(look) for look in looks])
     print(f"90 % range of win_probability covers the truth: {covered:.3f}")
     for low, high, wanted in (("p25", "p75", 0.5), ("p10", "p90", 0.8), ("p05", "p95", 0.9)):

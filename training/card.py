@@ -9,6 +9,7 @@ from crm.history import DealHistory
 from features.catalogue import BY_NAME, feature_set_hash
 from models.hazard import HazardModel
 from models.learners import HazardSettings
+from training.drift import WEEKS, Drift
 from training.evaluate import Evaluation, Snapshots
 
 HORIZON_DAYS = 365
@@ -20,6 +21,7 @@ def describe_model(
     hazards: HazardModel,
     evaluation: Evaluation,
     *,
+    drift: Drift,
     baselines: Iterable[str],
     fallback: str | None,
     seed: int,
@@ -42,8 +44,9 @@ def describe_model(
         "snapshots": len(snapshots),
         "metrics": evaluation.metrics(),
         "baselines": {name: evaluation.metrics_of(name) for name in baselines if len(evaluation.judged)},
+        "drift": drift.to_dict(),
         "fallback": fallback,
-        "limits": _limits(hazards, snapshots.deals_closed(known_at), evaluation, fallback),
+        "limits": _limits(hazards, snapshots.deals_closed(known_at), evaluation, fallback) + _drift_alarms(drift),
         "bins": hazards.bins.tolist(),
         "seed": seed,
         "field_classes": {name: each.to_dict() for name, each in sorted(tables.field_classes.items())},
@@ -88,3 +91,13 @@ def _limits(hazards: HazardModel, seen: pd.Series, evaluation: Evaluation, fallb
     if fallback is not None:
         limits.append(f"The baseline {fallback} was not beaten: it serves in the model's place, without reasons.")
     return limits
+
+
+def _drift_alarms(drift: Drift) -> list[str]:
+    """One sentence per cause whose closings of the last weeks chance does not explain."""
+    return [
+        f"Drift: {each.observed} deals were {cause} in the last {WEEKS} weeks where past fits, calibrated, expected "
+        f"{each.expected:.0f}. Chance does not explain it; the model follows as far as those weeks taught it."
+        for cause, each in (("won", drift.won), ("lost", drift.lost))
+        if each.is_alarming
+    ]

@@ -18,6 +18,7 @@ from features.build import build_features
 from models import bundle_store
 from models.amount import fit_amount
 from models.baselines import Baseline
+from models.bins import CAUSES
 from models.bundle import Bundle, read_bundle, write_bundle
 from models.creation import fit_creation
 from models.reasons import fit_reference
@@ -27,6 +28,7 @@ from models.uncertainty import fit_range
 from training import tracking
 from training.card import describe_model, instant_text
 from training.contest import contest_champion
+from training.drift import find_drift
 from training.evaluate import Evaluation, PastFit, Snapshots, evaluate, fit_at, fit_baselines_at, look_back
 from training.gate import Contest, Promote, Verdict, decide, find_objections
 from training.splits import snapshot_moments, walk_forward_folds
@@ -162,7 +164,16 @@ def _fit_bundle(
     hazards = fit_at(snapshots, known_at, seed=seed, weight_linear=correction.weight_linear)
     baselines = fit_baselines_at(snapshots, known_at, seed=seed)
     fallback = choose_fallback(evaluation, baselines)
-    card = describe_model(snapshots, known_at, hazards, evaluation, baselines=baselines, fallback=fallback, seed=seed)
+    card = describe_model(
+        snapshots,
+        known_at,
+        hazards,
+        evaluation,
+        drift=find_drift(fits, correction, known_at),
+        baselines=baselines,
+        fallback=fallback,
+        seed=seed,
+    )
     served = fallback or "model"
     said = evaluation.judged.rename(columns={served: "win_probability"})
     bundle = Bundle(
@@ -228,11 +239,13 @@ def _log(workspace: Path, fitted: Fitted, verdict: Verdict, now: pd.Timestamp, s
     metrics = {f"model/{name}": value for name, value in card["metrics"].items() if isinstance(value, float)}
     for name, numbers in card["baselines"].items():
         metrics |= {f"{name}/{metric}": value for metric, value in numbers.items() if value is not None}
+    metrics |= {f"drift/{cause}": card["drift"][cause]["ratio"] for cause in CAUSES}
     metrics |= {f"model_minus_{name}/log_loss": each.value for name, each in differences.items()}
     report = {
         "gate": verdict.to_dict(),
         "log_loss_differences": {name: each.to_dict() for name, each in differences.items()},
         "calibration": bundle.calibration.to_dict(),
+        "drift": card["drift"],
         "weight_linear": bundle.hazards.weight_linear,
         "past_fits": [instant_text(fit.fitted_at) for fit in fitted.fits],
     }

@@ -230,6 +230,13 @@ def test_a_model_of_other_features_is_judged_by_what_its_past_fits_said(trained,
     assert comparison.metrics["a"]["log_loss"] == pytest.approx(-np.log(said).mean(), rel=1e-6)
 
 
+def test_the_card_says_what_past_fits_expected_of_the_last_weeks_and_names_each_alarm(past_bundle):
+    drift, limits = past_bundle.manifest["drift"], past_bundle.manifest["limits"]
+    assert min(drift[cause]["expected"] for cause in ("won", "lost")) > 0
+    alarmed = sum(drift[cause]["alarm"] for cause in ("won", "lost"))
+    assert sum(limit.startswith("Drift:") for limit in limits) == alarmed
+
+
 def test_a_training_moment_after_the_data_is_a_usage_error(trained, tables):
     with pytest.raises(UsageError, match="do not reach"):
         train(trained[0], as_of=tables.as_of + pd.Timedelta(days=1), now=NOW)
