@@ -1,11 +1,12 @@
 """Features for any deals at any moments: dated facts in, one row per (deal_id, as_of) out; for training and scoring."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from crm.facts import JUST_AFTER, microseconds
 from crm.history import DealHistory, values_at
@@ -50,6 +51,34 @@ def build_sources(tables: CrmTables, history: DealHistory) -> FeatureSources:
     arrow = {name: pa.Table.from_pandas(frame, preserve_index=False) for name, frame in relations.items()}
     currencies = relations["state"]["currency"].dropna().unique() if "currency" in relations["state"] else ()
     return FeatureSources(arrow, Inputs(columns, since), tuple(currencies), tables)
+
+
+def overlay_sources(stored: FeatureSources, proposed: FeatureSources, replaced: Collection[str]) -> FeatureSources:
+    """The facts of a few proposed deals, beside what owners, accounts and the company have from all others.
+
+    Parameters
+    ----------
+    stored : of the whole store.
+    proposed : of tables with the proposed deals alone.
+    replaced : ids of stored deals that are left out, because a proposed one stands in their place.
+
+    Returns
+    -------
+    Sources for spines of proposed deals only.
+    """
+    outcomes = stored.relations["outcome"]
+    gone = pa.array(list(replaced), outcomes["deal_id"].type)
+    others = outcomes.filter(pc.invert(pc.is_in(outcomes["deal_id"], value_set=gone)))
+    both = pa.concat_tables([others, proposed.relations["outcome"]], promote_options="permissive")
+    whole = {"outcome": both, "owners": stored.relations["owners"], "accounts": stored.relations["accounts"]}
+    columns = {**stored.inputs.columns, "state": proposed.inputs.columns["state"]}
+    mine, since = proposed.inputs.since, dict(stored.inputs.since)
+    for source, at in mine.items():
+        since[source] = min(at, since.get(source, at))
+    currencies = tuple(dict.fromkeys((*stored.currencies, *proposed.currencies)))
+    return replace(
+        stored, relations={**proposed.relations, **whole}, inputs=Inputs(columns, since), currencies=currencies
+    )
 
 
 def build_features(
@@ -156,7 +185,7 @@ def _outcomes(tables: CrmTables, history: DealHistory) -> pd.DataFrame:
     amount_base = RateBook.from_tables(tables).to_base(
         then["amount"].astype("float64"), then["currency"].astype("str"), rows["as_of"]
     )
-    outcomes = rows[["at", "kind", "step", "days_open"]].assign(
+    outcomes = rows[["deal_id", "at", "kind", "step", "days_open"]].assign(
         owner=then["owner_id"], account=then["account_id"], company="all", amount_base=amount_base
     )
     handed_over = [
@@ -176,7 +205,15 @@ def _handed_over(history: DealHistory, field: str, party: str) -> pd.DataFrame:
     moved = moved.merge(history.spells[["deal_id", "opened_at", "ended_at"]], on="deal_id")
     moved = moved[(moved["known_from"] > moved["opened_at"]) & ~(moved["known_from"] >= moved["ended_at"])]
     parts = [
-        pd.DataFrame({"at": moved["known_from"], "kind": "handed over", "step": step, party: moved[side]})
+        pd.DataFrame(
+            {
+                "deal_id": moved["deal_id"],
+                "at": moved["known_from"],
+                "kind": "handed over",
+                "step": step,
+                party: moved[side],
+            }
+        )
         for side, step in (("before", -1.0), (field, 1.0))
     ]
     return pd.concat(parts, ignore_index=True).dropna(subset=[party])

@@ -7,7 +7,7 @@ from crm.bookings import shown_deals
 from crm.calendar import Calendar, Period
 from crm.history import DealHistory
 from crm.tables import CrmTables
-from features.build import build_features
+from features.build import FeatureSources, build_features
 from features.catalogue import BY_NAME
 from models.bundle import Bundle
 from models.curves import Curves
@@ -34,7 +34,13 @@ _BISECTIONS = 50
 
 
 def score_deals(
-    bundle: Bundle, tables: CrmTables, history: DealHistory, spine: pd.DataFrame, *, explain: bool = True
+    bundle: Bundle,
+    tables: CrmTables,
+    history: DealHistory,
+    spine: pd.DataFrame,
+    *,
+    explain: bool = True,
+    sources: FeatureSources | None = None,
 ) -> pd.DataFrame:
     """Score open deals.
 
@@ -43,6 +49,7 @@ def score_deals(
     tables, history : as `bundle.read_history` gives them: with the bundle's field classes.
     spine : deal_id, as_of; deals open then.
     explain : whether to give reasons; without, they are empty lists.
+    sources : what features are read from; by default all of `tables` and `history`.
 
     Returns
     -------
@@ -50,7 +57,7 @@ def score_deals(
     (amount_base is NaN where unknown), reasons as lists. Each row depends on its own deal only.
     """
     spine = spine[["deal_id", "as_of"]].reset_index(drop=True)
-    features = build_features(tables, history, spine)
+    features = build_features(tables, history, spine, sources=sources)
     curves = deal_curves(bundle, features, tables.calendar)
     chances = _chances(curves, spine["as_of"], tables.calendar)
     low, high = bundle.win_range.low_high(

@@ -22,8 +22,9 @@ from serving import metrics
 from serving.auth import PAGES, Caller, login_page, page, sign_in
 from serving.door import Door
 from serving.errors import answer_explained, answer_http, answer_invalid, nobody_sees
-from serving.schema import ForecastRequest, ScoreRequest, plain, rows_of
+from serving.schema import ForecastRequest, ScoreRequest, WhatIfRequest, plain, rows_of
 from serving.state import Follower, State
+from serving.what_if import answer_what_if
 
 
 def create_api(workspace: Path, ledger_url: str) -> FastAPI:
@@ -73,7 +74,15 @@ def reader(request: Request) -> Caller:
     return caller
 
 
+def asker(request: Request) -> Caller:
+    """The caller, who may ask what would be."""
+    caller: Caller = request.state.caller
+    caller.must_have("what_if")
+    return caller
+
+
 Reader = Annotated[Caller, Depends(reader)]
+Asker = Annotated[Caller, Depends(asker)]
 Now = Annotated[State, Depends(state_now)]
 
 
@@ -104,6 +113,13 @@ def add_scores(api: FastAPI) -> None:
                 "unknown": [deal_id for deal_id in asked.deal_ids if deal_id not in known],
                 "closed": [state.closing_of[i] for i in seen if i in state.closing_of and i not in state.score_of],
             }
+        )
+
+    @api.post("/v1/what_if", summary="Score deals as they would be; nothing is stored")
+    def what_if(asked: WhatIfRequest, caller: Asker, state: Now, request: Request) -> Response:
+        follower: Follower = request.app.state.follower
+        return JSONResponse(
+            answer_what_if(asked, state, follower.ledger, workspace=follower.workspace, viewer=caller.user_id)
         )
 
     @api.get("/v1/deals/{deal_id:path}", summary="One deal, its score, and what was published of it")

@@ -40,6 +40,12 @@ class Forbidden(DealcastError):
     code: ClassVar[str] = "forbidden"
 
 
+class TooLarge(DealcastError):
+    """More was asked for at once than one call may ask."""
+
+    code: ClassVar[str] = "too_large"
+
+
 def error_answer(
     code: str,
     message: str,

@@ -38,6 +38,22 @@ class ForecastRequest(Body):
     node_id: StrictStr | None = None
 
 
+class Proposal(Body):
+    """A deal as it would be: its row of the table deals, and the rows of other tables that belong to it."""
+
+    deal: dict[str, Any]
+    history: list[dict[str, Any]] = []
+    activities: list[dict[str, Any]] = []
+    contacts: list[dict[str, Any]] = []
+
+
+class WhatIfRequest(Body):
+    """Deals given in full, and the moment at which they are to be scored (null: the data's)."""
+
+    as_of: StrictStr | None = None
+    deals: list[Proposal]
+
+
 def rows_of(frame: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
     """A frame's rows with these columns, ready for JSON; a column that is not there is unknown."""
     values = [[plain(v) for v in frame[name]] if name in frame else [None] * len(frame) for name in columns]

@@ -17,6 +17,7 @@ from crm.hierarchy import org_chart
 from crm.history import DealHistory, open_deals
 from crm.store import current_version, read_tables
 from crm.tables import CrmTables
+from features.build import FeatureSources, build_sources
 from features.catalogue import BY_NAME
 from ledger.errors import LedgerError
 from ledger.ledger import Ledger
@@ -30,6 +31,8 @@ from serving.schema import SCORE_COLUMNS, plain, rows_of
 LOOK_EVERY_SECONDS = 1.0
 LOOK_AGAIN_SECONDS = 20.0
 CHANGE_DAYS = 7
+FEW_DEALS = 100
+"""So many are looked up by name in the ledger; for more of them all are read."""
 OUTCOMES = {"won": "won", "lost": "lost", "deleted": "lost"}
 """How a deal ended, as the contract counts it; a merged deal lives on in another and is nobody's."""
 
@@ -82,6 +85,18 @@ class State:
         return dict(zip(deals["deal_id"], (plain(owner) for owner in owners), strict=True))
 
     @cached_property
+    def known_owners(self) -> frozenset[str]:
+        """Everybody whom the CRM knows as a user, or who ever owned a deal."""
+        states = self.history.states
+        owners = states["owner_id"].dropna().unique() if "owner_id" in states else ()
+        return frozenset((*self.tables.get("users")["user_id"], *owners))
+
+    @cached_property
+    def sources(self) -> FeatureSources:
+        """What features are read from; laid out when the first proposal asks for it."""
+        return build_sources(self.tables, self.history)
+
+    @cached_property
     def subtree_of(self) -> Mapping[str, frozenset[str]]:
         """The users below each user, and the user."""
         below: dict[str, set[str]] = {}
@@ -99,9 +114,13 @@ class State:
         return deal_id in self.owner_of and self.may_see_owner(viewer, self.owner_of[deal_id])
 
     def score_for(self, viewer: str | None, deal_id: str) -> dict[str, Any] | None:
-        """The Score of a deal, if it is open; reasons meant for those above the owner are not told to the owner."""
+        """The Score of a deal, if it is open, as a user may read it."""
         score = self.score_of.get(deal_id)
-        if score is None or viewer is None or viewer != self.owner_of[deal_id]:
+        return score and self.told_to(viewer, self.owner_of[deal_id], score)
+
+    def told_to(self, viewer: str | None, owner: str | None, score: dict[str, Any]) -> dict[str, Any]:
+        """A Score as a user may read it: reasons meant for those above the owner are not told to the owner."""
+        if viewer is None or viewer != owner:
             return score
         told = [each for each in score["reasons"] if BY_NAME[each["feature"]].audience == "everyone"]
         return {**score, "reasons": told}
@@ -167,7 +186,8 @@ def load_state(workspace: Path, ledger: Ledger, before: State | None = None) -> 
 
 def with_change(scores: pd.DataFrame, ledger: Ledger, as_of: pd.Timestamp) -> pd.DataFrame:
     """The scores with what changed, in points, since the last one published for a moment at least seven days before."""
-    published = ledger.scores_published_before(as_of - pd.Timedelta(days=CHANGE_DAYS)).set_index("deal_id")
+    few = scores["deal_id"].tolist() if len(scores) <= FEW_DEALS else None
+    published = ledger.scores_published_before(as_of - pd.Timedelta(days=CHANGE_DAYS), few).set_index("deal_id")
     earlier = published.reindex(scores["deal_id"]).set_axis(scores.index)
     change = 100 * (scores["win_probability"] - earlier["win_probability"])
     return scores.assign(score_change=change, score_change_since=earlier["as_of"])
