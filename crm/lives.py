@@ -155,9 +155,6 @@ def _moves(tables: CrmTables, deals: pd.DataFrame, book: StageBook) -> tuple[pd.
     rows = rows[rows["field"] == "stage"].merge(born, on="deal_id").sort_values("changed_at", kind="stable")
     rows["state"] = _states(book, rows["new_value"], rows)
     rows["at"] = rows["changed_at"].where(rows["changed_at"] > rows["created_at"], rows["created_at"])
-    first = rows.drop_duplicates("deal_id").set_index("deal_id")
-    started = dict(zip(first.index, _states(book, first["old_value"], first), strict=True))
-    started_in = dict(zip(first.index, first["old_value"], strict=True))
     last_state = rows.drop_duplicates("deal_id", keep="last").set_index("deal_id")["state"]
 
     last_open = (~deals["deal_id"].map(last_state).isin(["won", "lost"])).to_numpy()
@@ -168,6 +165,10 @@ def _moves(tables: CrmTables, deals: pd.DataFrame, book: StageBook) -> tuple[pd.
     ends = closed_at.where(silent)
     end_of = ends.set_axis(deals["deal_id"]).reindex(rows["deal_id"])
     rows = rows[~(rows["at"].array >= end_of.array)]
+    # A row dated after the silent closing counts for nothing, nor does what it says of the time before.
+    first = rows.drop_duplicates("deal_id").set_index("deal_id")
+    started = dict(zip(first.index, _states(book, first["old_value"], first), strict=True))
+    started_in = dict(zip(first.index, first["old_value"], strict=True))
     births = born.assign(
         at=born["created_at"],
         order=0,

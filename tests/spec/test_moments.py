@@ -3,6 +3,8 @@
 import pytest
 from crm_by_hand import change, crm, feature_of
 
+from crm.history import build_history
+
 DEAL = {"deal_id": "d1", "created_at": "2026-01-01", "stage": "Qualify", "close_date": "2026-03-10"}
 
 
@@ -57,6 +59,13 @@ def test_a_reopened_deal_was_won_once_and_is_open_again():
     for moment, open_deals, wins in (("2026-01-31", 2, 0), ("2026-02-01", 1, 1), ("2026-03-01", 2, 1)):
         assert feature_of(tables, "owner_open_deals", moment, "d2") == open_deals
         assert feature_of(tables, "owner_wins_90d", moment, "d2") == wins
+
+
+def test_a_row_dated_after_a_silent_closing_says_nothing_of_the_time_before():
+    deal = DEAL | {"stage": "Lost", "closed_at": "2026-01-19"}
+    history = build_history(crm([deal], deal_history=[change("d1", "2026-01-20", "stage", "Won", "Offer")]))
+    assert len(history.wins) == 0
+    assert history.spells["outcome"].tolist() == ["lost"]
 
 
 def test_a_deal_handed_over_is_open_with_its_new_owner():
