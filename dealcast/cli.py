@@ -180,6 +180,23 @@ def review(
     session.hand_over({**document, "out": out}, display.show_review)
 
 
+@app.command()
+def backtest(
+    context: typer.Context,
+    periods: Annotated[int, typer.Option("--periods", metavar="N", min=1, help="How many ended periods.")] = 4,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the results go; by default in the workspace.")
+    ] = None,
+) -> None:
+    """Walk forward over past periods with only what was known: who would have been right, and by how much."""
+    from dealcast import review as reviews
+
+    session: Session = context.obj
+    with progress_of("backtest") as progress:
+        document = reviews.backtest(session, periods=periods, out=out, progress=progress)
+    session.hand_over(document, display.show_backtest)
+
+
 def hand_over_rows(
     session: Session, document: dict[str, Any], rows: str, out: Path | None, show: Callable[[Console, Any], None]
 ) -> None:
@@ -348,7 +365,7 @@ def doctor(context: typer.Context) -> None:
 
 GROUPS = {"": app, "models": models_app, "features": features_app}
 RESERVED = {
-    "": ("backtest", "connect", "map", "sync", "push") + ("kpis", "digest", "run", "backup", "restore"),
+    "": ("connect", "map", "sync", "push") + ("kpis", "digest", "run", "backup", "restore"),
     "features": ("build", "drift"),
 }
 """Commands whose names are taken and whose work is not built yet."""

@@ -217,6 +217,29 @@ def show_review(console: Console, document: Document) -> None:
         console.print(f"Written: {escape(str(document['out']))}")
 
 
+def show_backtest(console: Console, document: Document) -> None:
+    """Who was right about the company, week by week, and whether the model was better than chance allows."""
+    walked = ", ".join(f"{each['period_start']} ({money(each['actual'])})" for each in document["periods"])
+    console.print(f"Periods and what they brought: {walked}. Data {document['data_version']}.")
+    for note in document["notes"]:
+        console.print(f"Note: {escape(note)}")
+    board, differences = (
+        frame[(frame["node_type"] == "company") & frame["category"].fillna("commit").eq("commit")]
+        for frame in (document["scoreboard"], document["differences"])
+    )
+    who = list(board["forecaster"].unique())
+    grid = board.pivot(index="week", columns="forecaster", values="wape")[who]
+    lines = [(str(week), *map(percent, values)) for week, *values in grid.itertuples()]
+    table(console, ("week", *(f"{name}>" for name in who)), lines, title="company: error as a share of bookings (wape)")
+    lines = [
+        (each.against, each.metric, *(f"{value:+,.4g}" for value in (each.difference, each.low, each.high)))
+        for each in differences.itertuples()
+    ]
+    columns = ("model less", "metric", "difference>", "low>", "high>")
+    table(console, columns, lines, title="below zero the model is better; 95 % range over periods")
+    console.print(f"Written: {escape(str(document['out']))}")
+
+
 def show_head(console: Console, document: Document, what: str) -> None:
     """Which moment, period and model, and whether it was published."""
     said = "published" if document["published"] else "a replay, not published"

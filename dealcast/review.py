@@ -1,12 +1,15 @@
-"""The `review` command: what was published or, where nothing was, replayed at each weekly cut, beside what came."""
+"""Looking back: `review`, what was said week by week beside what came, and `backtest`, walking forward over periods."""
+
+from pathlib import Path
 
 import pandas as pd
 
 from crm.calendar import Period
-from crm.errors import NoModel
+from crm.errors import Detail, NoModel, UsageError
 from crm.history import build_history
 from crm.store import read_tables
 from crm.tables import CrmTables
+from dealcast.documents import render_document, write_table
 from dealcast.session import Progress, Session
 from dealcast.steps import Document, Moment, moment_of, period_asked
 from models.bundle import Bundle, bundle_for
@@ -114,3 +117,41 @@ def _period_notes(tables: CrmTables, period: Period, moment: Moment, cuts: list[
     if closed_at > moment.at:
         return [f"The books of {period.label} close on {tables.calendar.local_day(closed_at)}: actuals are unknown."]
     return []
+
+
+def backtest(session: Session, *, periods: int, out: Path | None, progress: Progress) -> Document:
+    """Walk forward over past periods and write down who was right: the `backtest` document.
+
+    Raises
+    ------
+    UsageError : this installation cannot train, or the folder cannot be made.
+    """
+    try:
+        from training.backtest import run_backtest
+    except ModuleNotFoundError as missing:
+        detail = Detail("installation", missing.name, "a backtest trains, which needs the extra `train`", _INSTALL)
+        raise UsageError("This installation can score and serve, but not train.", detail) from None
+    progress("read", 0.0)
+    tables = read_tables(session.workspace)
+    folder = out or session.workspace / "backtest"
+    if folder.exists() and not folder.is_dir():
+        detail = Detail("--out", str(folder), "a folder; it is made where there is none", "Name a folder.")
+        raise UsageError(f"{folder} is not a folder.", detail)
+    found = run_backtest(tables, session.ledger, folder, now=session.now, periods=periods, progress=progress)
+    document = {
+        "as_of": tables.as_of,
+        "data_version": tables.data_version,
+        "periods": list(found.periods),
+        "notes": list(found.notes),
+        "scoreboard": found.scoreboard,
+        "differences": found.differences,
+        "out": folder,
+    }
+    write_table(found.rows[list(REVIEW_COLUMNS)], folder / "rows.parquet")
+    for name in ("scoreboard", "differences"):
+        write_table(document[name], folder / f"{name}.csv")
+    (folder / "backtest.json").write_text(render_document(document), "utf-8")
+    return document
+
+
+_INSTALL = "pip install 'dealcast[train]'"

@@ -17,6 +17,7 @@ from features.catalogue import CATALOGUE
 from models.forecaster import FORECAST_COLUMNS
 from models.review import REVIEW_COLUMNS
 from serving.schema import SCORE_COLUMNS
+from training.scoreboard import SCORES
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCS = PROJECT / "docs"
@@ -80,9 +81,11 @@ def test_every_feature_and_check_is_documented():
 def test_every_field_of_score_forecast_and_review_rows_is_documented():
     scores, forecasts = read("documents.md").split("\n## A score\n")[1].split("\n## A forecast\n")
     forecasts, reviews = forecasts.split("\n## A review\n")
+    reviews, backtests = reviews.split("\n## A backtest\n")
     assert all(f"`{name}`" in scores for name in SCORE_COLUMNS)
     assert all(f"`{name}`" in forecasts for name in FORECAST_COLUMNS)
     assert all(f"`{name}`" in reviews for name in REVIEW_COLUMNS)
+    assert all(f"`{name}`" in backtests for name in SCORES)
 
 
 def test_every_exit_code_of_an_error_is_documented():

@@ -401,6 +401,8 @@ def test_the_doctor_names_a_damaged_model_and_hides_the_ledger_s_password(worksp
         (2, ["serve", "--host", "203.0.113.5"]),
         (2, ["review", "--out", "rows.xlsx"]),
         (3, ["review"]),
+        (3, ["backtest"]),
+        (2, ["backtest", "--periods", "0"]),
         (2, ["models", "compare", "a", "b"]),
         (2, ["features", "drift"]),
         (3, ["check"]),
