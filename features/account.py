@@ -33,7 +33,12 @@ def log_employees(deal: Deal) -> Term:
     return deal.account.attribute("employees").log()
 
 
-@feature(unit="share", higher_is="better", controlled_by="buyer", reason="{value:.0%} of this account's deals were won")
+@feature(
+    unit="share",
+    higher_is="better",
+    controlled_by="buyer",
+    reason="a win rate of {value:.0%} by the record of this account and the company",
+)
 def account_win_rate(deal: Deal) -> Term:
     """Share of the account's closed deals that were won, shrunk to the company's."""
     won, ended = deal.account.won().count(), deal.account.ended().count()

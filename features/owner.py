@@ -11,7 +11,12 @@ def company_rate(deal: Deal) -> Term:
     return (deal.company.won().count().or_else(0.0) + 1.0) / (deal.company.ended().count().or_else(0.0) + 4.0)
 
 
-@feature(unit="share", higher_is="better", audience="chain", reason="the owner wins {value:.0%} of closed deals")
+@feature(
+    unit="share",
+    higher_is="better",
+    audience="chain",
+    reason="a win rate of {value:.0%} by the record of the owner and the company",
+)
 def owner_win_rate(deal: Deal) -> Term:
     """Share of the owner's closed deals that were won, shrunk to the company's."""
     won, ended = deal.owner.won().count(), deal.owner.ended().count()

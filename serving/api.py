@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
 from crm.errors import DealcastError, Detail, NoModel
+from crm.plain import to_plain
 from ledger.errors import LedgerError
 from ledger.ledger import Ledger, open_ledger
 from models.forecaster import FORECAST_COLUMNS
@@ -22,7 +23,7 @@ from serving import metrics
 from serving.auth import PAGES, Caller, login_page, page, sign_in
 from serving.door import Door
 from serving.errors import answer_explained, answer_http, answer_invalid, nobody_sees
-from serving.schema import ForecastRequest, ScoreRequest, WhatIfRequest, plain, rows_of
+from serving.schema import ForecastRequest, ScoreRequest, WhatIfRequest, rows_of
 from serving.state import Follower, State
 from serving.what_if import answer_what_if
 
@@ -89,7 +90,7 @@ Now = Annotated[State, Depends(state_now)]
 def head_of(state: State) -> dict[str, Any]:
     """What every answer says of where it comes from."""
     versions = {"model_version": state.bundle.model_version, "data_version": state.tables.data_version}
-    return {"as_of": plain(state.as_of), **versions}
+    return {"as_of": to_plain(state.as_of), **versions}
 
 
 # -- routes ----------------------------------------------------------------------------------------------------------
@@ -160,9 +161,9 @@ def add_forecasts(api: FastAPI) -> None:
         return JSONResponse(
             {
                 **head,
-                "period_start": plain(period.start),
-                "period_end": plain(period.end),
-                "published_at": plain(moments[-1]) if moments else None,
+                "period_start": to_plain(period.start),
+                "period_end": to_plain(period.end),
+                "published_at": to_plain(moments[-1]) if moments else None,
                 "nodes": rows_of(nodes, FORECAST_COLUMNS),
             }
         )
@@ -174,7 +175,7 @@ def add_operations(api: FastAPI) -> None:
     @api.get("/v1/model", summary="The model in use and how good it is")
     def model(caller: Reader, state: Now) -> Response:
         moments = {name: pd.Timestamp(state.card[name]) for name in ("trained_as_of", "promoted_at")}
-        return JSONResponse(plain({**state.card, **moments}))
+        return JSONResponse(to_plain({**state.card, **moments}))
 
     @api.get("/livez", summary="Is the process alive?")
     async def livez() -> Response:

@@ -1,6 +1,5 @@
 """The bodies that the service takes and the values that it gives, as the contract writes them."""
 
-import math
 from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -8,6 +7,7 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
+from crm.plain import to_plain
 from models.scorer import SCORE_COLUMNS as SCORED
 
 MOST_DEALS = 1000
@@ -56,26 +56,5 @@ class WhatIfRequest(Body):
 
 def rows_of(frame: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
     """A frame's rows with these columns, ready for JSON; a column that is not there is unknown."""
-    values = [[plain(v) for v in frame[name]] if name in frame else [None] * len(frame) for name in columns]
+    values = [[to_plain(v) for v in frame[name]] if name in frame else [None] * len(frame) for name in columns]
     return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
-
-
-def plain(value: Any) -> Any:
-    """One value as JSON knows it: instants `2026-01-01T00:00:00Z`, days `2026-01-01`, unknown null, never NaN."""
-    if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if value is None or value is pd.NaT or value is pd.NA:
-        return None
-    if isinstance(value, pd.Timestamp):
-        if value.tzinfo is None:  # in every frame a day is a naive midnight
-            return value.date().isoformat()
-        return value.tz_convert("UTC").isoformat().replace("+00:00", "Z")
-    if isinstance(value, date):
-        return value.isoformat()
-    if hasattr(value, "item"):  # numpy's scalars
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

@@ -15,6 +15,7 @@ from crm.calendar import Period
 from crm.errors import DealcastError
 from crm.hierarchy import org_chart
 from crm.history import DealHistory, open_deals
+from crm.plain import to_plain
 from crm.store import current_version, read_tables
 from crm.tables import CrmTables
 from features.build import FeatureSources, build_sources
@@ -26,7 +27,7 @@ from models.bundle_store import read_champion
 from models.forecaster import forecast_nodes
 from models.scorer import score_deals
 from serving import metrics
-from serving.schema import SCORE_COLUMNS, plain, rows_of
+from serving.schema import SCORE_COLUMNS, rows_of
 
 LOOK_EVERY_SECONDS = 1.0
 LOOK_AGAIN_SECONDS = 20.0
@@ -75,14 +76,14 @@ class State:
         now = endings[(endings["at"] <= self.as_of) & ~(endings["until"] <= self.as_of)]
         now = now[now["outcome"].isin(list(OUTCOMES))].sort_values("at", kind="stable")
         columns = zip(now["deal_id"], now["outcome"], now["at"], strict=True)
-        return {id_: {"deal_id": id_, "outcome": OUTCOMES[how], "closed_at": plain(at)} for id_, how, at in columns}
+        return {id_: {"deal_id": id_, "outcome": OUTCOMES[how], "closed_at": to_plain(at)} for id_, how, at in columns}
 
     @cached_property
     def owner_of(self) -> Mapping[str, str | None]:
         """Each deal's owner now; None if unknown."""
         deals = self.tables.get("deals")
         owners = deals["owner_id"] if "owner_id" in deals else pd.Series(None, index=deals.index, dtype="str")
-        return dict(zip(deals["deal_id"], (plain(owner) for owner in owners), strict=True))
+        return dict(zip(deals["deal_id"], (to_plain(owner) for owner in owners), strict=True))
 
     @cached_property
     def known_owners(self) -> frozenset[str]:
@@ -135,7 +136,7 @@ class State:
         """Every field of a deal as the CRM has it now, ready for JSON."""
         deals = self.tables.get("deals")
         row = deals[deals["deal_id"] == deal_id].iloc[0]
-        return {str(name): plain(value) for name, value in row.items() if not str(name).startswith("_")}
+        return {str(name): to_plain(value) for name, value in row.items() if not str(name).startswith("_")}
 
     def visible_nodes(self, nodes: pd.DataFrame, viewer: str | None) -> pd.DataFrame:
         """The forecast rows a user may see: those of himself and of whom he manages, whole subtrees all."""

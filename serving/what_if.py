@@ -9,6 +9,7 @@ import pandas as pd
 
 from crm.errors import Detail, UsageError
 from crm.history import DealHistory, build_history, open_deals
+from crm.plain import to_plain
 from crm.proposals import Proposals, read_proposals
 from crm.tables import CrmTables
 from features.build import FeatureSources, build_sources, overlay_sources
@@ -16,7 +17,7 @@ from ledger.ledger import Ledger
 from models.bundle import Bundle, bundle_for
 from models.scorer import score_deals
 from serving.errors import TooLarge
-from serving.schema import SCORE_COLUMNS, WhatIfRequest, plain, rows_of
+from serving.schema import SCORE_COLUMNS, WhatIfRequest, rows_of
 from serving.state import State, with_change
 
 MOST_PROPOSALS = 100
@@ -74,7 +75,7 @@ def answer_what_if(
         told.append({**seen, "index": index, "warnings": list(proposals.warnings.get(index, []))})
     errors = {**proposals.errors, **closed}
     return {
-        "as_of": plain(as_of),
+        "as_of": to_plain(as_of),
         "model_version": ground.bundle.model_version,
         "data_version": ground.tables.data_version,
         "scores": sorted(told, key=lambda score: score["index"]),
@@ -94,7 +95,7 @@ def moment_asked(state: State, as_of: str | None) -> pd.Timestamp:
     """
     at = state.as_of if as_of is None else state.tables.calendar.parse_moment(as_of)
     if at > state.as_of:
-        detail = Detail("as_of", as_of, f"not later than the data's moment, {plain(state.as_of)}", "leave it out")
+        detail = Detail("as_of", as_of, f"not later than the data's moment, {to_plain(state.as_of)}", "leave it out")
         raise UsageError("Nothing is known about that moment yet.", detail)
     return at
 
@@ -117,12 +118,12 @@ def score_proposals(
     replaced = known & proposals.place_of.keys()
     sources = overlay_sources(ground.sources, build_sources(proposals.tables, history), replaced)
     scores = score_deals(ground.bundle, proposals.tables, history, spine, sources=sources)
-    rule = f"a deal that is open at {plain(proposals.tables.as_of)}"
+    rule = f"a deal that is open at {to_plain(proposals.tables.as_of)}"
     closed = partial(Detail, rule=rule, next_step="give it an open stage, and its history up to there")
     stages = proposals.tables.get("deals").set_index("deal_id")["stage"]
     scored = set(spine["deal_id"])
     return scores, {
-        index: [closed(f"deals[{index}].deal.stage", plain(stages[deal_id]))]
+        index: [closed(f"deals[{index}].deal.stage", to_plain(stages[deal_id]))]
         for deal_id, index in proposals.place_of.items()
         if deal_id not in scored
     }
@@ -133,4 +134,4 @@ def owners_given(proposals: Proposals) -> dict[str, str | None]:
     deals = proposals.tables.get("deals")
     if "owner_id" not in deals:
         return dict.fromkeys(deals["deal_id"])
-    return {deal_id: plain(owner) for deal_id, owner in zip(deals["deal_id"], deals["owner_id"], strict=True)}
+    return {deal_id: to_plain(owner) for deal_id, owner in zip(deals["deal_id"], deals["owner_id"], strict=True)}

@@ -19,6 +19,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from crm.history import open_deals
+from crm.plain import to_plain
 from crm.store import import_lock, read_tables, write_version
 from crm.synthetic import CompanyConfig, export, simulate
 from crm.truncation import truncate_export
@@ -29,7 +30,7 @@ from models.bundle_store import bundles_folder, read_champion, set_champion
 from models.forecaster import FORECAST_COLUMNS, forecast_nodes
 from models.scorer import score_deals
 from serving.api import create_api
-from serving.schema import SCORE_COLUMNS, WhatIfRequest, plain, rows_of
+from serving.schema import SCORE_COLUMNS, WhatIfRequest, rows_of
 from serving.state import load_state
 from serving.what_if import answer_what_if
 from training.fit import train
@@ -453,7 +454,7 @@ def test_an_edit_moves_the_score_and_nothing_is_stored(asking, view):
     early = deals[deals["deal_id"].isin(scores["deal_id"]) & (deals["stage"] != last_open)]
     deal_id = early["deal_id"].iloc[0]
     proposed = proposal_of(tables, deal_id)
-    as_of = plain(tables.as_of)
+    as_of = to_plain(tables.as_of)
     moved = {"deal_id": deal_id, "changed_at": as_of, "field": "stage"}
     moved |= {"old_value": proposed["deal"]["stage"], "new_value": last_open}
     edited = {**proposed, "deal": {**proposed["deal"], "stage": last_open}, "history": [*proposed["history"], moved]}
@@ -483,7 +484,7 @@ def test_a_new_deal_is_scored_and_what_nobody_knows_is_warned_of(asking, view):
 def test_what_cannot_be_read_is_told_by_index_and_the_others_are_scored(asking, view):
     tables, _, _, scores = view
     good = proposal_of(tables, scores["deal_id"].iloc[0])
-    later = plain(tables.as_of + pd.Timedelta(seconds=1))
+    later = to_plain(tables.as_of + pd.Timedelta(seconds=1))
     deal = good["deal"]
     wrong = [
         ({"deal": {**deal, "deal_id": "w1", "amount": "a lot"}}, "deal.amount"),
@@ -518,10 +519,10 @@ def test_a_closed_deal_has_no_score_to_ask_for(asking, view):
 def test_a_call_is_bounded_and_asks_about_no_future(asking, view):
     tables = view[0]
     assert asking(*[{"deal": {}}] * 101, status=413)["error"]["code"] == "too_large"
-    later = plain(tables.as_of + pd.Timedelta(days=1))
+    later = to_plain(tables.as_of + pd.Timedelta(days=1))
     assert asking(as_of=later, status=422)["error"]["details"][0]["value"] == later
     assert asking(as_of="soon", status=422)["error"]["code"] == "invalid"
-    early = plain(tables.as_of - pd.Timedelta(days=100))
+    early = to_plain(tables.as_of - pd.Timedelta(days=100))
     assert asking(as_of=early, status=503)["error"]["code"] == "unavailable"
     assert asking()["scores"] == []
 
@@ -537,7 +538,7 @@ def test_a_deal_proposed_as_it_was_has_the_score_of_that_day(workspace):
     seen, history = bundle.read_history(tables)
     replay = score_deals(bundle, seen, history, open_deals(history, at).iloc[:20])
     then = truncate_export(seen, at, history)
-    asked = WhatIfRequest(as_of=plain(at), deals=[proposal_of(then, deal_id) for deal_id in replay["deal_id"]])
+    asked = WhatIfRequest(as_of=to_plain(at), deals=[proposal_of(then, deal_id) for deal_id in replay["deal_id"]])
     answer = answer_what_if(asked, state, open_ledger(url_of(workspace)), workspace=workspace, viewer=None)
     assert bundle.model_version == answer["model_version"] == long_ago and answer["errors"] == []
     expected = rows_of(replay, SCORE_COLUMNS)
