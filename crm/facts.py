@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from crm.lives import OUTCOME_COLUMNS, DealLives, StageBook, read_stage_book
+from crm.lives import OUTCOME_COLUMNS, DealLives, StageBook, pipelines_of, read_stage_book
 from crm.tables import CrmTables, FieldClass
 
 COMPLETE_SHARE = 0.99
@@ -149,7 +149,7 @@ def _pool(deals: pd.DataFrame, rows: pd.DataFrame, field: str, lives: DealLives,
     like = deals[field]
     parts = [like, typed_values(rows["old_value"], like), typed_values(rows["new_value"], like)]
     if field == "stage":
-        parts += [book.first_open_of(_pipelines(deals)), lives.closed_times["closed_stage"]]
+        parts += [book.first_open_of(pipelines_of(deals)), lives.closed_times["closed_stage"]]
     return pd.concat([part.astype(like.dtype) for part in parts], ignore_index=True)
 
 
@@ -178,7 +178,7 @@ def _field_steps(
         if field != "stage":
             return np.zeros(len(reference), dtype=bool)
         stages = pool.take(reference).reset_index(drop=True)
-        return read_stage_book(tables).look_up(stages, _pipelines(deals), "is_closed") == 1
+        return read_stage_book(tables).look_up(stages, pipelines_of(deals), "is_closed") == 1
 
     # 1. the last history row at or before T
     steps = [(row_deal, row_at, count + len(rows) + np.arange(len(rows)))]
@@ -248,10 +248,6 @@ def _while_closed(
         np.concatenate([steps.known_from[open_deal], at, back_at]),
         np.concatenate([steps.reference[open_deal], reference, back_reference]),
     )
-
-
-def _pipelines(deals: pd.DataFrame) -> pd.Series:
-    return deals["pipeline"] if "pipeline" in deals else pd.Series(None, index=deals.index, dtype="str")
 
 
 def _first_import(tables: CrmTables) -> np.int64:

@@ -19,6 +19,11 @@ SPELL_COLUMNS = ["deal_id", "opened_at", "ended_at", "outcome", "closed_stage", 
 ENDING_COLUMNS = ["deal_id", "at", "until", "outcome", "closed_stage", "booked_on"]
 
 
+def pipelines_of(deals: pd.DataFrame) -> pd.Series:
+    """The pipeline of each row of deals or of their states; unknown where the export does not have the column."""
+    return deals["pipeline"] if "pipeline" in deals else pd.Series(None, index=deals.index, dtype="str")
+
+
 @dataclass(frozen=True)
 class StageBook:
     """What each stage means, looked up by name (and by pipeline where the same name means different things).
@@ -46,7 +51,7 @@ class StageBook:
 
     def closed_and_won(self, deals: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Whether each deal is closed now, and won: as its stage means, else as its own is_closed and is_won say."""
-        pipelines = deals["pipeline"] if "pipeline" in deals else pd.Series(None, index=deals.index, dtype="str")
+        pipelines = pipelines_of(deals)
         declared = ~np.isnan(self.look_up(deals["stage"], pipelines, "sort_order"))
         closed, won = (
             np.where(declared & np.isnan(meant), said, meant) == 1
@@ -145,7 +150,7 @@ def _moves(tables: CrmTables, deals: pd.DataFrame, book: StageBook) -> tuple[pd.
 
     Also the deals closed at an unknown moment, and those reopened without a row.
     """
-    pipelines = deals["pipeline"] if "pipeline" in deals else pd.Series(None, index=deals.index, dtype="str")
+    pipelines = pipelines_of(deals)
     born = pd.DataFrame({"deal_id": deals["deal_id"], "created_at": deals["created_at"], "pipeline": pipelines})
     born["says_won"] = _flag(deals, "is_won")
     closed_now, won_now = book.closed_and_won(deals)

@@ -4,6 +4,7 @@ import pandas as pd
 
 from crm.facts import deal_fields
 from crm.history import PLACE_FIELDS, DealHistory, build_history, open_deals, owner_places, values_at
+from crm.lives import pipelines_of
 from crm.tables import CrmTables
 
 DATED_ROWS = {
@@ -71,7 +72,7 @@ def _deals_at(tables: CrmTables, history: DealHistory, moment: pd.Timestamp) -> 
     deals = deals.assign(**{field: then[field].astype(deals[field].dtype) for field in fields})
     closing = _last_closing(history, moment).reindex(deals["deal_id"]).reset_index(drop=True)
     # A deal removed while open may have been found in a closed stage later: that was not known to close it.
-    pipelines = deals["pipeline"] if "pipeline" in deals else pd.Series(None, index=deals.index, dtype="str")
+    pipelines = pipelines_of(deals)
     closed_stage = history.stage_book.look_up(deals["stage"], pipelines, "is_closed") == 1
     deals["stage"] = deals["stage"].mask(closed_stage & closing["outcome"].isna().to_numpy())
     columns = {

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from crm.facts import JUST_AFTER, microseconds
 from crm.history import DealHistory, values_at
+from crm.lives import pipelines_of
 from crm.money import RateBook
 from crm.tables import CrmTables
 from features.catalogue import BY_NAME, CATALOGUE
@@ -154,7 +155,7 @@ def _rates(sources: FeatureSources, moments: pd.Series) -> pd.DataFrame:
 
 def _state(history: DealHistory) -> pd.DataFrame:
     states = history.states
-    pipelines = states["pipeline"] if "pipeline" in states else pd.Series(None, index=states.index, dtype="str")
+    pipelines = pipelines_of(states)
     rank = history.stage_book.look_up(states["stage"], pipelines, "sort_order")
     numbered = _timed(states, "known_from").assign(state_row=np.arange(len(states)), stage_sort_order=rank)
     return numbered

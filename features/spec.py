@@ -51,10 +51,6 @@ class Term:
         """The value, or the other one where it is unknown."""
         return self._with("COALESCE({0}, {1})", other)
 
-    def at_most(self, limit: float) -> "Term":
-        """The value, but never above the limit."""
-        return self._with(f"LEAST({{0}}, {limit!r})")
-
     def where_known(self, other: "Term") -> "Term":
         """The value, but unknown where the other one is."""
         return self._with("CASE WHEN {1} IS NOT NULL THEN {0} END", other)
@@ -168,10 +164,6 @@ class Party:
     def won(self) -> Events:
         """Deals of this party at the moment they were won."""
         return self._rows().where("kind = 'won'")
-
-    def lost(self) -> Events:
-        """Deals of this party at the moment they were lost or deleted."""
-        return self._rows().where("kind = 'lost'")
 
     def _rows(self) -> Events:
         return Events(self.name, "outcome")
