@@ -3,7 +3,7 @@
 A version exists once `data/CURRENT` names it, and that file is replaced in one step: an import that is killed half-way
 leaves the version before it standing, and the next import starts from there.
 
-    data/<table>/              Delta table, sorted by deal_id
+    data/<table>/              Delta table, sorted by deal_id, so that a range of deals is read without the others
     data/versions/000012.json  manifest
     data/CURRENT               name of the current version
 """
@@ -13,14 +13,16 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+import pyarrow.compute as pc
+from deltalake import DeltaTable, WriterProperties, write_deltalake
 
 from crm.calendar import DATE, Calendar
 from crm.errors import DataUnusable, Detail
@@ -31,6 +33,12 @@ KEEP_EVERY_VERSION: dict[str, str | None] = {
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.enableExpiredLogCleanup": "false",
 }
+
+DEAL_TABLES = ("deals", "deal_history", "activities", "deal_contacts", "line_items", "deal_splits")
+"""The tables that grow with the deals: what is read of them can be limited to some deals."""
+
+# Small enough that a range of deals reads little of its neighbours, large enough that a whole table reads as quickly.
+ROWS_PER_GROUP = 131_072
 
 # What `_stored_names` appends.
 NUMBERED = re.compile(r"~\d+$")
@@ -88,6 +96,28 @@ class Manifest:
         )
 
 
+@dataclass(frozen=True)
+class DealRange:
+    """The deals with first <= deal_id < until, in the order of text; None: no bound.
+
+    Rows without a deal_id belong to the range without an end, so that ranges side by side hold every row once.
+    """
+
+    first: str | None = None
+    until: str | None = None
+
+    def of(self, deal_ids: pc.Expression) -> pc.Expression | None:
+        """The condition on a column of deal ids; None if all are meant."""
+        if self.first is None and self.until is None:
+            return None
+        if self.until is None:
+            return (deal_ids >= self.first) | deal_ids.is_null()
+        return deal_ids < self.until if self.first is None else (deal_ids >= self.first) & (deal_ids < self.until)
+
+
+EVERY_DEAL = DealRange()
+
+
 def current_version(workspace: Path) -> str | None:
     """The name of the current data version; None before the first import."""
     try:
@@ -115,8 +145,13 @@ def read_manifest(workspace: Path, version: str | None = None) -> Manifest:
     return Manifest.from_dict(json.loads(path.read_text()))
 
 
-def read_tables(workspace: Path, version: str | None = None) -> CrmTables:
+def read_tables(workspace: Path, version: str | None = None, *, within: DealRange = EVERY_DEAL) -> CrmTables:
     """The tables of a data version, by default the current one, with the contract's dtypes.
+
+    Parameters
+    ----------
+    within : which deals; the other tables, and what holds for the version as a whole (field classes, calendar, the
+        data's moment, the first import), are the same for every range.
 
     Raises
     ------
@@ -125,13 +160,22 @@ def read_tables(workspace: Path, version: str | None = None) -> CrmTables:
     """
     manifest = read_manifest(workspace, version)
     return CrmTables(
-        tables={name: _read_table(workspace, name, number) for name, number in manifest.tables.items()},
+        tables={name: _read_table(workspace, name, number, within) for name, number in manifest.tables.items()},
         calendar=manifest.calendar,
         as_of=manifest.as_of,
         data_version=manifest.data_version,
         field_classes=manifest.field_classes,
         first_import_at=manifest.first_import_at,
     )
+
+
+def deal_ranges(workspace: Path, version: str | None = None, *, deals_each: int) -> list[DealRange]:
+    """Ranges side by side that hold every row of a data version once, each with at most so many deals."""
+    manifest = read_manifest(workspace, version)
+    deals = DeltaTable(str(workspace / "data" / "deals"), version=manifest.tables["deals"])
+    ids = pc.unique(deals.to_pyarrow_table(columns=["deal_id"])["deal_id"]).sort()
+    bounds = [None, *(ids[place].as_py() for place in range(deals_each, len(ids), deals_each)), None]
+    return [DealRange(first, until) for first, until in pairwise(bounds)]
 
 
 def write_version(
@@ -150,11 +194,46 @@ def write_version(
     """
     before = current_version(workspace)
     kept = read_manifest(workspace, before).tables if before else {}
-    name = f"{int(before or 0) + 1:06d}"
     versions = {
         table: _write_table(workspace, table, frame) if table in changed or table not in kept else kept[table]
         for table, frame in tables.tables.items()
     }
+    return _commit(workspace, tables, versions, stages_derived=stages_derived, currency_given=currency_given)
+
+
+def write_version_in_parts(
+    workspace: Path,
+    described: CrmTables,
+    parts: Iterable[Mapping[str, pd.DataFrame]],
+    *,
+    stages_derived: bool,
+    currency_given: bool,
+) -> str:
+    """Write a version whose deal tables come in parts, so that they are never in memory together.
+
+    Parameters
+    ----------
+    described : the tables that come whole, and all that holds for the version; its `data_version` is ignored.
+    parts : frames by table, sorted by deal_id in themselves and one after the other; a deal is in one part.
+
+    Returns
+    -------
+    The new version's name.
+    """
+    versions = {table: _write_table(workspace, table, frame) for table, frame in described.tables.items()}
+    begun: set[str] = set()
+    for part in parts:
+        for table, frame in part.items():
+            versions[table] = _write_table(workspace, table, frame, append=table in begun)
+        begun |= part.keys()
+    return _commit(workspace, described, versions, stages_derived=stages_derived, currency_given=currency_given)
+
+
+def _commit(
+    workspace: Path, tables: CrmTables, versions: Mapping[str, int], *, stages_derived: bool, currency_given: bool
+) -> str:
+    """Name the tables' versions in a manifest and make it the current one."""
+    name = f"{int(current_version(workspace) or 0) + 1:06d}"
     assert tables.first_import_at is not None
     manifest = Manifest(
         data_version=name,
@@ -183,7 +262,7 @@ def import_lock(workspace: Path) -> Iterator[None]:
         yield
 
 
-def _write_table(workspace: Path, name: str, frame: pd.DataFrame) -> int:
+def _write_table(workspace: Path, name: str, frame: pd.DataFrame, *, append: bool = False) -> int:
     path = workspace / "data" / name
     # In one chunk: of several, Delta keeps no order.
     arrow = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None).combine_chunks()
@@ -192,7 +271,14 @@ def _write_table(workspace: Path, name: str, frame: pd.DataFrame) -> int:
         if field.type == pa.timestamp("us"):
             # A local day, not an instant: Delta would take a naive timestamp for something else.
             arrow = arrow.set_column(place, field.name, arrow.column(place).cast(pa.date32()))
-    write_deltalake(str(path), arrow, mode="overwrite", schema_mode="overwrite", configuration=KEEP_EVERY_VERSION)
+    write_deltalake(
+        str(path),
+        arrow,
+        mode="append" if append else "overwrite",
+        schema_mode=None if append else "overwrite",
+        configuration=None if append else KEEP_EVERY_VERSION,
+        writer_properties=WriterProperties(max_row_group_size=ROWS_PER_GROUP, compression="SNAPPY"),
+    )
     return DeltaTable(str(path)).version()
 
 
@@ -207,17 +293,22 @@ def _stored_names(names: list[str]) -> list[str]:
     return stored
 
 
-def _read_table(workspace: Path, name: str, version: int) -> pd.DataFrame:
-    arrow = DeltaTable(str(workspace / "data" / name), version=version).to_pyarrow_table()
+def _read_table(workspace: Path, name: str, version: int, within: DealRange) -> pd.DataFrame:
+    table = DeltaTable(str(workspace / "data" / name), version=version)
+    condition = within.of(pc.field("deal_id")) if name in DEAL_TABLES else None
+    arrow = table.to_pyarrow_table(filters=condition)
     arrow = arrow.rename_columns([NUMBERED.sub("", stored) for stored in arrow.column_names])
     dates = [field.name for field in arrow.schema if pa.types.is_date(field.type)]
     frame = arrow.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get, date_as_object=False)
     texts = [name for name in frame if frame[name].dtype == object]
-    return _in_file_order(frame.astype(dict.fromkeys(dates, DATE) | dict.fromkeys(texts, "str")))
+    frame = frame.astype(dict.fromkeys(dates, DATE) | dict.fromkeys(texts, "str"))
+    return _in_written_order(frame, several_files=len(table.file_uris()) > 1)
 
 
-def _in_file_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """A log with each deal's rows in the order of the file they came from: Delta promises none over several files."""
+def _in_written_order(frame: pd.DataFrame, *, several_files: bool) -> pd.DataFrame:
+    """Deals in order, and each deal's log in the order of its file: Delta promises neither over several files."""
+    if several_files and "deal_id" in frame and not frame["deal_id"].dropna().is_monotonic_increasing:
+        frame = frame.sort_values("deal_id", kind="stable", ignore_index=True)
     if "_sequence" not in frame:
         return frame
     owner = frame.iloc[:, 0]

@@ -10,13 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from crm.calendar import Calendar
 from crm.contract import DTYPES, empty_frame
 from crm.errors import DataUnusable
 from crm.ingest import import_folder
-from crm.store import current_version, import_lock, read_manifest, read_tables, write_version
+from crm.store import (
+    ROWS_PER_GROUP,
+    DealRange,
+    current_version,
+    deal_ranges,
+    import_lock,
+    read_manifest,
+    read_tables,
+    write_version,
+    write_version_in_parts,
+)
 from crm.tables import CrmTables, FieldClass
 
 NOW = pd.Timestamp("2026-03-01T09:00:00Z")
@@ -180,3 +191,55 @@ def test_a_log_is_read_in_the_order_of_its_file(tmp_path: Path):
     shuffled = log.sample(frac=1.0, random_state=1)
     write(tmp_path, tables(deal_id=["A"]).with_tables(deal_history=shuffled), {"deal_history"})
     assert read_tables(tmp_path).tables["deal_history"]["_sequence"].tolist() == list(range(40))
+
+
+def some_activities(count: int, deals: int) -> pd.DataFrame:
+    """Activities of deals D000000 and on, sorted; the last row belongs to no deal."""
+    rows = empty_frame("activities").reindex(range(count))
+    ids = [f"D{number * deals // count:06d}" for number in range(count - 1)]
+    rows["deal_id"] = pd.Series([*ids, None], dtype="str")
+    rows["activity_id"] = pd.Series([f"T{number}" for number in range(count)], dtype="str")
+    return rows
+
+
+def test_ranges_of_deals_hold_every_row_once_and_nothing_else(tmp_path: Path):
+    whole = tables(deal_id=[f"D{number:06d}" for number in range(10)]).with_tables(activities=some_activities(31, 12))
+    write(tmp_path, whole, set())
+    ranges = deal_ranges(tmp_path, deals_each=4)
+    assert ranges == [DealRange(None, "D000004"), DealRange("D000004", "D000008"), DealRange("D000008", None)]
+    parts = [read_tables(tmp_path, within=each) for each in ranges]
+    for name in ("deals", "activities"):
+        together = pd.concat([part.tables[name] for part in parts], ignore_index=True)
+        pd.testing.assert_frame_equal(together, whole.tables[name])
+    assert [len(part.tables["deals"]) for part in parts] == [4, 4, 2]
+    for part in parts:
+        pd.testing.assert_frame_equal(part.tables["stages"], whole.tables["stages"])
+        assert replace(part, tables={}, data_version="") == replace(whole, tables={})
+
+
+def test_a_large_table_is_stored_in_groups_that_a_range_of_deals_can_skip(tmp_path: Path):
+    count = 3 * ROWS_PER_GROUP
+    write(tmp_path, tables(deal_id=["D000000"]).with_tables(activities=some_activities(count, 3000)), set())
+    (path,) = (tmp_path / "data" / "activities").glob("*.parquet")
+    groups = pq.ParquetFile(path).metadata
+    place = groups.schema.names.index("deal_id")
+    first = [groups.row_group(number).column(place).statistics.min for number in range(groups.num_row_groups)]
+    assert first == ["D000000", "D001000", "D002000"]
+
+
+def test_a_version_written_in_parts_is_the_version_written_whole(tmp_path: Path):
+    whole = tables(deal_id=[f"D{number:06d}" for number in range(12)], amount=[float(number) for number in range(12)])
+    log = empty_frame("deal_history").reindex(range(36)).assign(_sequence=np.arange(36.0))
+    log["deal_id"] = pd.Series([f"D{number // 3:06d}" for number in range(36)], dtype="str")
+    whole = whole.with_tables(deal_history=log)
+    described = replace(whole, tables={"stages": whole.tables["stages"]})
+    for start in (0, 4):  # the second version must not hold rows of the first
+        parts = [
+            {"deals": whole.tables["deals"][at : at + 4], "deal_history": log[3 * at : 3 * at + 12]}
+            for at in range(start, 12, 4)
+        ]
+        version = write_version_in_parts(tmp_path, described, parts, stages_derived=False, currency_given=True)
+        read = read_tables(tmp_path)
+        assert read.data_version == version == current_version(tmp_path)
+        for name, first in (("deals", start), ("deal_history", 3 * start)):
+            pd.testing.assert_frame_equal(read.tables[name], whole.tables[name][first:].reset_index(drop=True))
