@@ -19,10 +19,11 @@ import pyarrow as pa
 
 from crm.history import build_history, open_deals, snapshot_spine
 from crm.synthetic import CompanyConfig, export, simulate
-from features.build import build_features, build_sources, spine_relations
+from features.build import build_features, spine_relations
 from features.catalogue import CATALOGUE
 from features.compiler import compile_features
 from features.engines import run_on_duckdb
+from features.sources import build_sources
 
 MOST = 1.5
 FIELDS = ("stage", "close_date", "amount", "owner_id")

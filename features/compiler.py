@@ -1,62 +1,85 @@
 """From declarations to one SQL statement over a spine of (deal_id, as_of), the same for one deal now as for millions.
 
 Four levels: (a) the dated rows of the spine's deals; (b) each moment of a deal joined to its rows up to then, of which
-there are tens, and aggregated; (c) per owner, account and company, who have thousands, one sorted union of moments and
+there are tens, and aggregated; (c) per owner, account, stage …, who have thousands, one sorted union of moments and
 outcomes, aggregated over windows that end at the moment; (d) the features as expressions of all that.
 
 The dialect is what DuckDB and Spark share: no ASOF, no DISTINCT windows, no date arithmetic; instants are seconds.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
-from features.spec import DAY, Aggregate, Column, Feature, Term
+from features.parties import PARTIES
+from features.spec import DAY, Aggregate, Column, Deal, Feature, Term
 
 SOURCES: dict[str, tuple[str, ...]] = {
-    "opening": (),
-    "change": ("field", "old_value", "new_value", "old_number", "new_number"),
-    "activity": ("type", "direction", "contact_id", "user_id", "duration_minutes", "is_first"),
-    "contact": ("contact_id", "role", "is_first"),
+    "opening": ("trusted",),
+    "change": ("sequence", "field", "old_value", "new_value", "old_number", "new_number", "streak"),
+    "activity": (
+        *("sequence", "type", "direction", "contact_id", "user_id", "duration_minutes"),
+        *("is_first", "reply_days", "unanswered"),
+    ),
+    "contact": ("sequence", "contact_id", "role", "is_first"),
+    "line": ("sequence", "product", "quantity", "amount", "discount"),
 }
 """The columns of a deal's dated rows by source, besides deal_id and moment; the relation is called like the source."""
 
-PARTIES = {"owner": "owner_id", "account": "account_id"}
+PARTY_SOURCES: dict[str, tuple[str, ...]] = {
+    "outcome": ("kind", "step", "amount_base", "days_open", "pushes"),
+    "passage": ("kind", "days"),
+}
+"""The columns of parties' rows that aggregates may read, besides moment; the first is text, the others numbers."""
+
 TABLE_OF = {"spine": "spine", "state": "state", "stage": "state", "owner": "owners", "account": "accounts"}
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the data have: columns by relation, and since when each source has rows.
+    """What the data have: columns by relation, and since when what has been recorded.
 
     Attributes
     ----------
-    columns : columns of the relations state, accounts, owners.
-    since : epoch seconds of the first row of (source, field); an aggregate before it is unknown. Missing: no rows.
+    columns : columns of the relations state, accounts, owners, outcome, passage.
+    since : epoch seconds of the first row of a source or a part of it ("activity", "activity:type=call",
+        "change:stage"); an aggregate whose rows may be older is unknown. Missing: never.
+    custom : column of state by the name of a field that only this CRM has.
+    mailboxes : whether it is known since when the mailboxes of owners are connected.
     """
 
     columns: Mapping[str, frozenset[str]]
-    since: Mapping[tuple[str, str | None], float]
+    since: Mapping[str, float]
+    custom: Mapping[str, str] = field(default_factory=dict)
+    mailboxes: bool = False
 
 
-def compile_features(features: Iterable[Feature], inputs: Inputs) -> str:
-    """The statement that computes the features for the relation `spine`, a column each, ordered by spine_row."""
+def compile_features(features: Iterable[Feature], inputs: Inputs, *, given: Collection[str] = ()) -> str:
+    """The statement that computes the features for the relation `spine`, a column each, ordered by spine_row.
+
+    Parameters
+    ----------
+    given : parties whose level is there as a relation already, the result of `compile_level` on the same features for
+        the moments of the spine; the others are worked out for the spine alone.
+    """
     features = list(features)
     aggregates = _number(features)
     steps, joins = [_LAST_STATE], []
     for source in SOURCES:
-        its = {a: name for a, name in aggregates.items() if (a.entity, a.source) == ("deal", source)}
+        its = _of(aggregates, "deal", source)
         if its:
-            steps.append(_deal_level(source, its))
+            steps.append(_deal_level(source, its, aggregates))
             joins.append(f"LEFT JOIN {source}_level ON {source}_level.spine_row = located.spine_row")
-    steps.append(_located(inputs))
-    for party in (*PARTIES, "company"):
-        its = {a: name for a, name in aggregates.items() if a.entity == party}
-        if its:
-            steps += _party_level(party, its)
-            same = f"{party}_level.party = located.{party}_key AND {party}_level.moment = located.as_of"
-            joins.append(f"LEFT JOIN {party}_level ON {same}")
+    parties = [party for party in PARTIES if _of(aggregates, party)]
+    steps.append(_located(parties, inputs))
+    for party in parties:
+        if party not in given:
+            wanted = f"SELECT DISTINCT {party}_key AS party, as_of AS moment FROM located WHERE {party}_key IS NOT NULL"
+            steps += _party_level(party, _of(aggregates, party), wanted, inputs, only_wanted=True)
+        same = f"{party}_level.party = located.{party}_key AND {party}_level.moment = located.as_of"
+        joins.append(f"LEFT JOIN {party}_level ON {same}")
     columns = [
-        f"{_typed(declared, _render(declared.term, aggregates, inputs))} AS {declared.name}" for declared in features
+        f"{_typed(declared, _render(declared.term, aggregates, inputs))} AS {quoted(declared.name)}"
+        for declared in features
     ]
     currency = "COALESCE(state.currency, '')" if "currency" in inputs.columns["state"] else "''"
     return f"""WITH {_listed(steps)}
@@ -66,10 +89,34 @@ FROM located
 JOIN spine ON spine.spine_row = located.spine_row
 LEFT JOIN state ON state.state_row = located.last_state
 LEFT JOIN rates ON rates.as_of = located.as_of AND rates.currency = {currency}
-LEFT JOIN accounts ON accounts.account_id = located.account_key
-LEFT JOIN owners ON owners.user_id = located.owner_key
+LEFT JOIN accounts ON accounts.account_id = located.account_id
+LEFT JOIN owners ON owners.user_id = located.owner_id
 {chr(10).join(joins)}
 ORDER BY located.spine_row"""
+
+
+def compile_level(features: Iterable[Feature], inputs: Inputs, party: str) -> str | None:
+    """The statement that computes one party's level for all its keys at every moment of the relation `spine`.
+
+    Returns
+    -------
+    A statement with columns party, moment and one per aggregate; None where no feature reads the party.
+    """
+    its = _of(_number(list(features)), party)
+    if not its:
+        return None
+    key = PARTIES[party].sql(PARTIES[party].relation, inputs.columns)
+    keys = f"SELECT DISTINCT {key} AS party FROM {_rows_of(party)}"
+    wanted = (
+        f"SELECT party, as_of AS moment FROM ({keys}) AS found, (SELECT DISTINCT as_of FROM spine) AS moments"
+        " WHERE party IS NOT NULL"
+    )
+    return f"WITH {_listed(_party_level(party, its, wanted, inputs, only_wanted=False))}\nSELECT * FROM {party}_level"
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _listed(parts: Iterable[str]) -> str:
@@ -81,12 +128,14 @@ def _typed(declared: Feature, value: str) -> str:
 
 
 def _number(features: list[Feature]) -> dict[Aggregate, str]:
-    """A column name for every different aggregate of the features."""
+    """A column name for every different aggregate of the features, and for those that tell whether one is known."""
     found: dict[Aggregate, str] = {}
 
     def walk(term: Term) -> None:
         if isinstance(term, Aggregate):
             found.setdefault(term, f"a{len(found)}")
+            if term.recorded:
+                walk(Deal.created_at)
         for part in term.parts:
             walk(part)
 
@@ -95,31 +144,60 @@ def _number(features: list[Feature]) -> dict[Aggregate, str]:
     return found
 
 
+def _of(aggregates: Mapping[Aggregate, str], entity: str, source: str | None = None) -> dict[Aggregate, str]:
+    return {a: name for a, name in aggregates.items() if a.entity == entity and source in (None, a.source)}
+
+
 def _render(term: Term, aggregates: Mapping[Aggregate, str], inputs: Inputs) -> str:
     if isinstance(term, Aggregate):
         level = term.source if term.entity == "deal" else term.entity
         value = f"{level}_level.{aggregates[term]}"
-        if term.entity != "deal" or term.source == "opening":
-            return value
-        since = inputs.since.get((term.source, term.field))
-        # Before its first row a source says nothing: unknown, not zero.
-        return "NULL" if since is None else f"CASE WHEN located.as_of >= {since!r} THEN {_filled(term, value)} END"
+        if term.without_rows is not None:
+            value = f"COALESCE({value}, {term.without_rows!r})"
+        known = _is_known(term, aggregates, inputs)
+        return value if known is None else "NULL" if known == "NULL" else f"CASE WHEN {known} THEN {value} END"
     if isinstance(term, Column):
         return _render_column(term, inputs)
     return term.template.format(*(_render(part, aggregates, inputs) for part in term.parts))
 
 
-def _filled(aggregate: Aggregate, value: str) -> str:
-    return value if aggregate.without_rows is None else f"COALESCE({value}, {aggregate.without_rows!r})"
+def _is_known(aggregate: Aggregate, aggregates: Mapping[Aggregate, str], inputs: Inputs) -> str | None:
+    """When the aggregate says something: all its rows may have been recorded. None: always; NULL: never."""
+    if aggregate.entity != "deal":
+        return f"located.{aggregate.entity}_key IS NOT NULL"
+    if not aggregate.recorded:
+        return None
+    begun = [inputs.since.get(source) for source in aggregate.recorded]
+    if None in begun:
+        return "NULL"
+    start = "located.as_of"
+    if aggregate.parts:
+        start = _render(aggregate.parts[0], aggregates, inputs)
+    elif aggregate.without_rows is not None:
+        # Rows cannot be older than the deal, whatever the window.
+        start = f"opening_level.{aggregates[_CREATED_AT]}"
+        if aggregate.days is not None:
+            start = f"GREATEST({start}, located.as_of - {aggregate.days * DAY!r})"
+    known = f"{start} >= {max(at for at in begun if at is not None)!r}"
+    if aggregate.source != "activity" or not inputs.mailboxes:
+        return known
+    return f"{known} AND (located.owner_id IS NULL OR owners.activity_from <= {start})"
+
+
+assert isinstance(Deal.created_at, Aggregate)
+_CREATED_AT: Aggregate = Deal.created_at
 
 
 def _render_column(column: Column, inputs: Inputs) -> str:
     if column.relation == "money":
         return "(state.amount * rates.rate_to_base)" if "amount" in inputs.columns["state"] else "NULL"
+    if column.relation == "custom":
+        name = inputs.custom.get(column.template)
+        return "NULL" if name is None else f"state.{name}"
     table = TABLE_OF[column.relation]
     name = f"stage_{column.template}" if column.relation == "stage" else column.template
     known = table == "spine" or name in inputs.columns[table]
-    return f'{table}."{name}"' if known else "NULL"
+    return f"{table}.{quoted(name)}" if known else "NULL"
 
 
 _LAST_STATE = (
@@ -128,57 +206,91 @@ _LAST_STATE = (
 )
 
 
-def _deal_level(source: str, aggregates: Mapping[Aggregate, str]) -> str:
+def _deal_level(source: str, its: Mapping[Aggregate, str], aggregates: Mapping[Aggregate, str]) -> str:
     """Level (b): the rows of one source up to each moment of their deal, the moment itself included."""
-    columns = ", ".join(f"{_of_rows_until(aggregate)} AS {name}" for aggregate, name in aggregates.items())
+    columns = ", ".join(f"{_of_rows_until(aggregate, aggregates)} AS {name}" for aggregate, name in its.items())
+    earlier = dict.fromkeys(
+        part.source for aggregate in its for part in _number_of(aggregate.parts) if isinstance(part, Aggregate)
+    )
+    joins = "".join(f" LEFT JOIN {one}_level ON {one}_level.spine_row = spine.spine_row" for one in earlier)
     return (
-        f"{source}_level AS (SELECT spine_row, {columns} FROM spine"
-        f" JOIN {source} ON {source}.deal_id = spine.deal_id AND {source}.moment <= spine.as_of GROUP BY spine_row)"
+        f"{source}_level AS (SELECT spine.spine_row, {columns} FROM spine"
+        f" JOIN {source} ON {source}.deal_id = spine.deal_id AND {source}.moment <= spine.as_of{joins}"
+        " GROUP BY spine.spine_row)"
     )
 
 
-def _of_rows_until(aggregate: Aggregate) -> str:
-    window = () if aggregate.days is None else (f"moment >= as_of - {aggregate.days * DAY!r}",)
-    conditions = " AND ".join((*aggregate.where, *window))
-    return f"{aggregate.template} FILTER (WHERE {conditions})" if conditions else aggregate.template
+def _number_of(terms: Iterable[Term]) -> Iterable[Term]:
+    for term in terms:
+        yield term
+        yield from _number_of(term.parts)
 
 
-def _located(inputs: Inputs) -> str:
-    """The deals with the owner and account they had at the moment."""
-    keys = [
-        f"{f'state.{column}' if column in inputs.columns['state'] else 'CAST(NULL AS VARCHAR)'} AS {party}_key"
-        for party, column in PARTIES.items()
-    ]
+def _of_rows_until(aggregate: Aggregate, aggregates: Mapping[Aggregate, str]) -> str:
+    conditions = list(aggregate.where)
+    if aggregate.days is not None:
+        conditions.append(f"moment >= as_of - {aggregate.days * DAY!r}")
+    conditions += [f"moment > {_of_earlier_level(part, aggregates)}" for part in aggregate.parts]
+    return f"{aggregate.template} FILTER (WHERE {' AND '.join(conditions)})" if conditions else aggregate.template
+
+
+def _of_earlier_level(term: Term, aggregates: Mapping[Aggregate, str]) -> str:
+    """An instant of the deal as it stands in the levels before; whether it is known is said where it is shown."""
+    if isinstance(term, Aggregate):
+        return f"{term.source}_level.{aggregates[term]}"
+    return term.template.format(*(_of_earlier_level(part, aggregates) for part in term.parts))
+
+
+def _located(parties: Iterable[str], inputs: Inputs) -> str:
+    """The deals with the owner, account and whatever else they had in common with others at the moment."""
+    known = {**inputs.columns, "state": inputs.columns["state"] | {"stage_key"}}
+    keys = [f"{PARTIES[party].sql('state', known)} AS {party}_key" for party in parties]
+    own = [f"{PARTIES[party].sql('state', known)} AS {name}" for party, name in _JOINED.items()]
     return (
-        f"located AS (SELECT spine.spine_row, as_of, last_state, {', '.join(keys)}, 'all' AS company_key FROM spine"
+        f"located AS (SELECT spine.spine_row, as_of, last_state, {', '.join([*own, *keys])} FROM spine"
         " LEFT JOIN last_state ON last_state.spine_row = spine.spine_row"
-        " LEFT JOIN state ON state.state_row = last_state.last_state)"
+        " LEFT JOIN state ON state.state_row = last_state.last_state"
+        f" LEFT JOIN accounts ON accounts.account_id = {PARTIES['account'].sql('state', known)})"
     )
 
 
-def _party_level(party: str, aggregates: Mapping[Aggregate, str]) -> list[str]:
-    """Level (c): what had happened with all deals of an owner, an account or the company by each moment."""
-    key = f"{party}_key"
-    moments = (
-        f"SELECT DISTINCT {key} AS party, as_of AS moment, 1 AS is_spine, CAST(NULL AS VARCHAR) AS kind,"
-        " CAST(NULL AS DOUBLE) AS step, CAST(NULL AS DOUBLE) AS amount_base, CAST(NULL AS DOUBLE) AS days_open"
-        f" FROM located WHERE {key} IS NOT NULL"
+_JOINED = {"owner": "owner_id", "account": "account_id"}
+
+
+def _rows_of(party: str) -> str:
+    """A party's rows, with the account they belong to where the key needs it."""
+    key = PARTIES[party]
+    joined = f" LEFT JOIN accounts ON accounts.account_id = {key.relation}.account_id"
+    return key.relation + (joined if key.needs_account() else "")
+
+
+def _party_level(
+    party: str, aggregates: Mapping[Aggregate, str], wanted: str, inputs: Inputs, *, only_wanted: bool
+) -> list[str]:
+    """Level (c): what had happened with all deals of an owner, an account, a stage … by each wanted moment."""
+    key = PARTIES[party]
+    columns = PARTY_SOURCES[key.relation]
+    empty = ", ".join(
+        f"CAST(NULL AS {'DOUBLE' if place else 'VARCHAR'}) AS {name}" for place, name in enumerate(columns)
     )
     rows = (
-        f"SELECT {party}, moment, 0, kind, step, amount_base, days_open FROM outcome"
-        f" WHERE {party} IN (SELECT {key} FROM located WHERE {key} IS NOT NULL)"
+        f"SELECT {key.sql(key.relation, inputs.columns)} AS party, {key.relation}.moment AS moment, 0 AS is_spine,"
+        f" {', '.join(f'{key.relation}.{name}' for name in columns)} FROM {_rows_of(party)}"
     )
-    columns = ", ".join(f"{_windowed(aggregate)} AS {name}" for aggregate, name in aggregates.items())
+    if only_wanted:
+        rows = f"SELECT * FROM ({rows}) AS every WHERE party IN (SELECT party FROM {party}_wanted)"
+    totals = ", ".join(f"{_windowed(aggregate)} AS {name}" for aggregate, name in aggregates.items())
     return [
-        f"{party}_events AS (\n  {moments}\n  UNION ALL {rows}\n)",
-        f"{party}_level AS (SELECT * FROM (SELECT party, moment, is_spine, {columns} FROM {party}_events"
+        f"{party}_wanted AS ({wanted})",
+        f"{party}_events AS (SELECT party, moment, 1 AS is_spine, {empty} FROM {party}_wanted UNION ALL {rows})",
+        f"{party}_level AS (SELECT * FROM (SELECT party, moment, is_spine, {totals} FROM {party}_events"
         f" {_windows(aggregates)}) AS windowed WHERE is_spine = 1)",
     ]
 
 
 def _windowed(aggregate: Aggregate) -> str:
     conditions = " AND ".join(("is_spine = 0", *aggregate.where))
-    return _filled(aggregate, f"{aggregate.template} FILTER (WHERE {conditions}) OVER {_window(aggregate.days)}")
+    return f"{aggregate.template} FILTER (WHERE {conditions}) OVER {_window(aggregate.days)}"
 
 
 def _window(days: float | None) -> str:

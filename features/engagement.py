@@ -138,4 +138,4 @@ def contacts_known(deal: Deal) -> Term:
 )
 def people_engaged(deal: Deal) -> Term:
     """Different contacts of the buyer who ever took part in an activity."""
-    return deal.activities().where("contact_id IS NOT NULL").sum("is_first")
+    return deal.people().sum("is_first")

@@ -73,7 +73,7 @@ class Column(Term):
     """A column that stands ready per deal and moment.
 
     `relation` is spine (the moment itself), state (deal fields as of then), stage (of the deal as of then), money (the
-    amount in base currency), account or owner (as they stand).
+    amount in base currency), custom (a field of this CRM alone), account or owner (as they stand).
     """
 
     relation: str = "spine"
@@ -85,31 +85,37 @@ class Aggregate(Term):
 
     Attributes
     ----------
-    entity : what the rows belong to: the deal itself, its owner, its account, or the whole company.
-    source : change, activity, contact or opening for the deal; outcome for the others.
+    entity : what the rows belong to: the deal itself, or a party to it (`features.parties`).
+    source : of the deal: opening, change, activity, contact or line; of a party: its own.
     where : SQL conditions on a row, all of which must hold.
     days : length of the window that ends at the moment; None = everything before it.
-    field : for changes, the field; before a source's first row in the data the aggregate is unknown, not zero.
+    recorded : what must have been recorded for the aggregate to be known (keys of `Inputs.since`); see `Events`.
     without_rows : the value where the source is known but has no such row; None = unknown.
+    parts : the instant after which rows count, if any; made of openings and changes.
     """
 
     entity: str = "deal"
     source: str = ""
     where: tuple[str, ...] = ()
     days: float | None = None
-    field: str | None = None
+    recorded: tuple[str, ...] = ()
     without_rows: float | None = None
 
 
 @dataclass(frozen=True)
 class Events:
-    """The rows of one source that belong to a deal, its owner, its account or the company."""
+    """The rows of one source that belong to a deal or to one of its parties.
+
+    A number of rows is known only if the source was being recorded all the time the rows may fall into: from when the
+    deal was created, or from the window's beginning. Until then it is unknown, not zero.
+    """
 
     entity: str
     source: str
     conditions: tuple[str, ...] = ()
     days: float | None = None
-    field: str | None = None
+    recorded: tuple[str, ...] = ()
+    since: Term | None = None
 
     def where(self, condition: str) -> "Events":
         """Only the rows for which the SQL condition holds."""
@@ -119,13 +125,34 @@ class Events:
         """Only the rows of the last `days` days: moment >= as_of - days."""
         return replace(self, days=days)
 
+    def after(self, instant: Term) -> "Events":
+        """Only the rows later than an instant of the deal, made of its openings and changes; none if it is unknown."""
+        return replace(self, since=instant)
+
     def count(self) -> Term:
         """Number of rows."""
         return self._aggregate("COUNT(*)", without_rows=0.0)
 
+    def distinct(self, column: str) -> Term:
+        """Number of different values of a column; of the deal's own rows only."""
+        return self._aggregate(f"COUNT(DISTINCT {column})", without_rows=0.0)
+
     def sum(self, column: str) -> Term:
         """Sum of a column; zero without rows."""
         return self._aggregate(f"SUM({column})", without_rows=0.0)
+
+    def mean(self, column: str) -> Term:
+        """Mean of a column over the rows that have it; unknown without any."""
+        known = self.where(f"{column} IS NOT NULL")
+        return known.sum(column) / known.count()
+
+    def last(self, column: str) -> Term:
+        """The column's value in the last row that has one, of the deal's own rows only; unknown without any."""
+        return self.where(f"{column} IS NOT NULL")._aggregate(f"MAX_BY({column}, sequence)")
+
+    def first_at(self) -> Term:
+        """Instant of the first row, epoch seconds; unknown without rows."""
+        return self._aggregate("MIN(moment)")
 
     def last_at(self) -> Term:
         """Instant of the last row, epoch seconds; unknown without rows."""
@@ -134,18 +161,23 @@ class Events:
     def _aggregate(self, function: str, *, without_rows: float | None = None) -> Aggregate:
         return Aggregate(
             function,
+            () if self.since is None else (self.since,),
             entity=self.entity,
             source=self.source,
             where=self.conditions,
             days=self.days,
-            field=self.field,
+            recorded=self.recorded,
             without_rows=without_rows,
         )
 
 
 @dataclass(frozen=True)
 class Party:
-    """The deal's owner or account, or the whole company: its attributes, and the outcomes of all its deals."""
+    """Whom or what a deal has in common with others: its owner, account, segment, stage …, or the whole company.
+
+    Outcomes have the columns kind (opened, won, lost), amount_base, days_open, pushes; passages, one for every stage
+    that an ended deal had been in, have kind (won, lost) and days.
+    """
 
     name: str
 
@@ -155,18 +187,15 @@ class Party:
 
     def open_deals(self) -> Term:
         """Number of deals this party has open: those that came to it less those that ended or went to another."""
-        return self._rows().sum("step")
+        return Events(self.name, "outcome").sum("step")
 
     def ended(self) -> Events:
-        """Deals of this party at the moment they were won, lost or deleted: columns kind, amount_base, days_open."""
-        return self._rows().where("kind IN ('won', 'lost')")
+        """Deals (or passages) of this party at the moment the deal was won, lost or deleted."""
+        return Events(self.name, "outcome").where("kind IN ('won', 'lost')")
 
     def won(self) -> Events:
-        """Deals of this party at the moment they were won."""
-        return self._rows().where("kind = 'won'")
-
-    def _rows(self) -> Events:
-        return Events(self.name, "outcome")
+        """Deals (or passages) of this party at the moment the deal was won."""
+        return Events(self.name, "outcome").where("kind = 'won'")
 
 
 class Deal:
@@ -174,38 +203,71 @@ class Deal:
 
     owner = Party("owner")
     account = Party("account")
+    family = Party("family")
+    segment = Party("segment")
+    industry = Party("industry")
+    lead_source = Party("lead_source")
+    deal_type = Party("deal_type")
+    owner_in_segment = Party("owner_in_segment")
     company = Party("company")
+    passed_stage = Party("passed_stage")
     as_of: Term = Column("as_of")
-    opened_at: Term = Aggregate("MAX(moment)", source="opening")
-    created_at: Term = Aggregate("MIN(moment)", source="opening")
+    opened_at: Term = Aggregate("MAX(trusted)", source="opening")
+    created_at: Term = Aggregate("CASE WHEN COUNT(*) = COUNT(trusted) THEN MIN(moment) END", source="opening")
     amount_base: Term = Column("amount_base", relation="money")
 
     def value(self, field: str) -> Term:
         """The value of a deal field as of the moment; unknown where the as-of rule says so."""
         return Column(field, relation="state")
 
+    def custom(self, field: str) -> Term:
+        """The value of a field that only this CRM has, as of the moment; unknown where the as-of rule says so."""
+        return Column(field, relation="custom")
+
     def clock(self, column: str) -> Term:
         """A property of the as-of moment itself: where it lies in the fiscal period."""
         return Column(column, relation="spine")
 
     def stage(self, column: str) -> Term:
-        """A column of the stages table for the deal's stage as of the moment."""
+        """A column of the stages table for the deal's stage as of the moment, or its `position`, 1, 2, …"""
         return Column(column, relation="stage")
 
     def changes(self, field: str) -> Events:
-        """Recorded changes of one field: old_value, new_value, old_number, new_number."""
-        return Events("deal", "change", field=field).where(f"field = '{field}'")
+        """Recorded changes of one field: old_value, new_value, old_number, new_number, streak.
+
+        Numbers can be compared: of dates days, of stages the position in the pipeline, of forecast categories their
+        rank. `streak` counts the changes in the same direction up to this one, downward ones as negative numbers.
+        """
+        return Events("deal", "change", recorded=(f"change:{field}",)).where(f"field = '{field}'")
 
     def activities(self, *types: str, direction: str | None = None) -> Events:
-        """Activities known at the moment, of the given types (all if none) and direction."""
-        events = Events("deal", "activity")
+        """Activities known at the moment, of the given types (all if none) and direction.
+
+        Columns type, direction, contact_id, user_id, duration_minutes, is_first (of this contact), reply_days (from
+        our first unanswered message to this answer of the buyer), unanswered (our messages since the buyer's last).
+        """
+        events = Events("deal", "activity", recorded=("activity",))
         if types:
-            events = events.where("type IN ({})".format(", ".join(f"'{kind}'" for kind in types)))
-        return events if direction is None else events.where(f"direction = '{direction}'")
+            names = ", ".join(f"'{kind}'" for kind in types)
+            events = events.where(f"type IN ({names})")
+            events = replace(events, recorded=(*events.recorded, *(f"activity:type={kind}" for kind in types)))
+        if direction is None:
+            return events
+        recorded = (*events.recorded, f"activity:direction={direction}")
+        return replace(events.where(f"direction = '{direction}'"), recorded=recorded)
+
+    def people(self) -> Events:
+        """Activities with a contact of the buyer."""
+        events = self.activities().where("contact_id IS NOT NULL")
+        return replace(events, recorded=(*events.recorded, "activity:contact_id"))
 
     def contacts(self) -> Events:
-        """Contacts added to the deal; rows without a date are not used."""
-        return Events("deal", "contact")
+        """Contacts added to the deal, columns contact_id, role, is_first; rows without a date are not used."""
+        return Events("deal", "contact", recorded=("contact",))
+
+    def lines(self) -> Events:
+        """Line items added to the deal: product, quantity, amount, discount; rows without a date are not used."""
+        return Events("deal", "line", recorded=("line",))
 
     def days_since(self, instant: Term) -> Term:
         """Days from an instant to the as-of moment."""

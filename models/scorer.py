@@ -7,8 +7,9 @@ from crm.bookings import shown_deals
 from crm.calendar import Calendar, Period
 from crm.history import DealHistory
 from crm.tables import CrmTables
-from features.build import FeatureSources, build_features
+from features.build import build_features
 from features.catalogue import BY_NAME
+from features.sources import FeatureSources
 from models.bundle import Bundle
 from models.curves import Curves
 from models.reasons import explain_deals, tell_reasons

@@ -18,8 +18,8 @@ from crm.history import DealHistory, open_deals
 from crm.plain import to_plain
 from crm.store import current_version, read_tables
 from crm.tables import CrmTables
-from features.build import FeatureSources, build_sources
 from features.catalogue import BY_NAME
+from features.sources import FeatureSources, build_sources
 from ledger.errors import LedgerError
 from ledger.ledger import Ledger
 from models.bundle import Bundle, bundle_for, model_card

@@ -12,7 +12,7 @@ from crm.history import DealHistory, build_history, open_deals
 from crm.plain import to_plain
 from crm.proposals import Proposals, read_proposals
 from crm.tables import CrmTables
-from features.build import FeatureSources, build_sources, overlay_sources
+from features.sources import FeatureSources, build_sources, overlay_sources
 from ledger.ledger import Ledger
 from models.bundle import Bundle, bundle_for
 from models.scorer import score_deals

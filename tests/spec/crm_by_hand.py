@@ -37,9 +37,17 @@ def crm(
     as_of: str = "2026-12-31",
     tracked: Sequence[str] = (),
     time_zone: str = "UTC",
+    recorded_since: str | None = "2025-12-01",
     **others: Sequence[Row],
 ) -> CrmTables:
-    """A CRM of the given rows; `tracked` fields may be read backwards, only tables that are given are there."""
+    """A CRM of the given rows; `tracked` fields may be read backwards, only tables that are given are there.
+
+    Of each table of events that is given, a deal of nobody has the first rows, at `recorded_since`: what happened later
+    was recorded.
+    """
+    if recorded_since is not None:
+        deals = [{"deal_id": "d0", "created_at": recorded_since, "stage": "Qualify"}, *deals]
+        others = {name: [*first_rows(name, recorded_since), *rows] for name, rows in others.items()}
     meaning = [dict(zip(("stage", "sort_order", "is_closed", "is_won"), stage, strict=True)) for stage in STAGES]
     given = {"deals": deals, "stages": meaning, **others}
     tables = {name: frame(name, rows) for name, rows in given.items()}
@@ -64,6 +72,18 @@ def features_of(tables: CrmTables, *asked: tuple[str, str], names: Sequence[str]
 def feature_of(tables: CrmTables, name: str, moment: str, deal_id: str = "d1") -> float | str:
     """One feature of one deal at one moment."""
     return features_of(tables, (deal_id, moment), names=[name])[name].iloc[0]
+
+
+def first_rows(table: str, since: str) -> list[Row]:
+    """One row of every kind, of a deal of nobody."""
+    if table == "deal_history":
+        fields = ("stage", "close_date", "amount", "owner_id", "forecast_category")
+        return [change("d0", since, field, "", None) for field in fields]
+    if table == "activities":
+        kinds = [(kind, way) for kind in ("email", "call", "meeting") for way in ("inbound", "outbound")]
+        return [activity(since, deal_id="d0", type=kind, direction=way, contact_id="c0") for kind, way in kinds]
+    row = {"deal_id": "d0", "contact_id": "c0", "product": "p0", "role": "user", "added_at": since}
+    return [row] if table in ("deal_contacts", "line_items") else []
 
 
 def change(deal_id: str, changed_at: str, field: str, old: str | None, new: str | None) -> Row:

@@ -63,7 +63,8 @@ def test_a_reopened_deal_was_won_once_and_is_open_again():
 
 def test_a_row_dated_after_a_silent_closing_says_nothing_of_the_time_before():
     deal = DEAL | {"stage": "Lost", "closed_at": "2026-01-19"}
-    history = build_history(crm([deal], deal_history=[change("d1", "2026-01-20", "stage", "Won", "Offer")]))
+    rows = [change("d1", "2026-01-20", "stage", "Won", "Offer")]
+    history = build_history(crm([deal], deal_history=rows, recorded_since=None))
     assert len(history.wins) == 0
     assert history.spells["outcome"].tolist() == ["lost"]
 

@@ -5,8 +5,9 @@ import pytest
 from crm_by_hand import activity, at, change, crm
 
 from crm.history import build_history, open_deals, snapshot_spine
-from features.build import build_features, build_sources
+from features.build import build_features
 from features.catalogue import BY_NAME, CATALOGUE
+from features.sources import build_sources
 
 DEALS = [
     {

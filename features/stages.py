@@ -1,0 +1,66 @@
+"""Stages as features read them: their position in the pipeline, and which ones an ended deal had passed through."""
+
+import numpy as np
+import pandas as pd
+
+from crm.facts import JUST_AFTER
+from crm.history import DealHistory, values_at
+from crm.lives import pipelines_of
+
+FORECAST_CATEGORIES = {"omitted": 0.0, "pipeline": 1.0, "best_case": 2.0, "most_likely": 3.0, "commit": 4.0}
+"""Rank of the contract's forecast categories; `closed` and what is not among them compare with nothing."""
+
+
+def stage_positions(history: DealHistory, stages: pd.Series, pipelines: pd.Series) -> np.ndarray:
+    """1, 2, … along each stage's pipeline by sort_order; NaN for stages that are not in the stages table."""
+    book = history.stage_book
+    ranked = book.by_name["sort_order"].rank(method="dense")
+    found = stages.map(ranked).to_numpy(dtype=float, na_value=np.nan)
+    if len(book.by_pipeline):
+        special = book.by_pipeline["sort_order"].groupby(level=0).rank(method="dense")
+        keys = pd.MultiIndex.from_arrays([pipelines, stages])
+        of_pipeline = special.reindex(keys).to_numpy(dtype=float, na_value=np.nan)
+        found = np.where(keys.isin(special.index), of_pipeline, found)
+    return found
+
+
+def stage_keys(states: pd.DataFrame) -> pd.Series:
+    """Pipeline and stage as one text; unknown where the stage is."""
+    return (pipelines_of(states).fillna("") + " / " + states["stage"]).astype("str")
+
+
+def position_numbers(history: DealHistory, changes: pd.DataFrame) -> pd.DataFrame:
+    """Changes whose numbers are positions for stages (each in the pipeline of then) and ranks for categories."""
+    numbers = {side: changes[f"{side}_number"].to_numpy(copy=True) for side in ("old", "new")}
+    moves = (changes["field"] == "stage").to_numpy()
+    categories = (changes["field"] == "forecast_category").to_numpy()
+    for side, just_before in (("old", JUST_AFTER), ("new", pd.Timedelta(0))):
+        spine = changes.loc[moves, ["deal_id"]].assign(as_of=changes.loc[moves, "at"] - just_before)
+        pipelines = pipelines_of(values_at(history, spine, ["pipeline"]))
+        numbers[side][moves] = stage_positions(history, changes.loc[moves, f"{side}_value"], pipelines)
+        named = changes.loc[categories, f"{side}_value"].str.strip().str.lower().str.replace(r"[ -]", "_", regex=True)
+        numbers[side][categories] = named.map(FORECAST_CATEGORIES)
+    return changes.assign(old_number=numbers["old"], new_number=numbers["new"])
+
+
+def stage_passages(history: DealHistory) -> pd.DataFrame:
+    """Every stage that a deal had been in when it ended.
+
+    Returns
+    -------
+    frame : deal_id, at (when the deal ended), kind (won, lost; deleted is lost), stage_key, days (spent there while the
+        deal was open, all visits together). Only what was known while the deal was open counts.
+    """
+    spells = history.spells.dropna(subset=["ended_at"])
+    spells = spells[spells["outcome"] != "merged"]
+    stages = history.states[["deal_id", "known_from"]].assign(stage_key=stage_keys(history.states))
+    until = stages["known_from"].shift(-1).where(stages["deal_id"].eq(stages["deal_id"].shift(-1)))
+    visits = stages.assign(until=until).dropna(subset=["stage_key"])
+    visits = visits.merge(spells[["deal_id", "opened_at", "ended_at", "outcome"]], on="deal_id")
+    begun = visits["known_from"].where(visits["known_from"] > visits["opened_at"], visits["opened_at"])
+    left = visits["until"].where(visits["until"] < visits["ended_at"], visits["ended_at"])
+    visits = visits.assign(days=(left - begun).dt.total_seconds() / 86_400)
+    visits = visits[(visits["known_from"] < visits["ended_at"]) & (visits["days"] >= 0)]
+    whole = visits.groupby(["deal_id", "ended_at", "outcome", "stage_key"], sort=False, as_index=False)["days"].sum()
+    whole["outcome"] = whole["outcome"].replace("deleted", "lost")
+    return whole.rename(columns={"ended_at": "at", "outcome": "kind"}).astype({"kind": "str", "stage_key": "str"})
