@@ -123,8 +123,8 @@ def _history_of(tables: CrmTables, deals: pd.DataFrame) -> pd.DataFrame:
     position = pd.Series(np.arange(len(deals)), index=deals["deal_id"])
     history = history.assign(deal=history["deal_id"].map(position)).dropna(subset=["deal", "changed_at"])
     history = history.astype({"deal": np.int64}).sort_values("changed_at", kind="stable")
-    created = deals["created_at"].take(history["deal"]).to_numpy()
-    history["is_initial"] = (history["changed_at"].to_numpy() == created) & history["old_value"].isna().to_numpy()
+    created_at = microseconds(deals["created_at"])[history["deal"].to_numpy()]
+    history["is_initial"] = (microseconds(history["changed_at"]) == created_at) & history["old_value"].isna().to_numpy()
     return history
 
 

@@ -6,9 +6,10 @@ Everything downstream (features, labels, models, reports) reads a `DealHistory` 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from crm.facts import build_states, classify_fields, deal_fields, microseconds, typed_values, values_as_of
+from crm.facts import DatedRows, build_states, classify_fields, deal_fields, microseconds, typed_values, values_as_of
 from crm.lives import StageBook, build_lives, read_stage_book
 from crm.tables import CrmTables
 
@@ -126,7 +127,8 @@ def _as_numbers(text: pd.Series, field: str, deals: pd.DataFrame, book: StageBoo
 
 def _build_user_states(tables: CrmTables) -> pd.DataFrame:
     """Where people belonged: a field's old values before its recorded changes, else as it stands."""
-    users, rows = tables.get("users"), tables.get("user_history").sort_values("changed_at", kind="stable")
+    users, rows = tables.get("users"), tables.get("user_history").dropna(subset=["changed_at"])
+    rows = rows.sort_values("changed_at", kind="stable")
     current = users.set_index("user_id").reindex(columns=list(PLACE_FIELDS)).astype("str")
     rows = rows[rows["field"].isin(PLACE_FIELDS) & rows["user_id"].isin(current.index)]
     first = rows.drop_duplicates(["user_id", "field"]).pivot(index="user_id", columns="field", values="old_value")
@@ -134,19 +136,24 @@ def _build_user_states(tables: CrmTables) -> pd.DataFrame:
     for field in first.columns:
         changed = first.index[~first[field].isna() | first.index.isin(rows.loc[rows["field"] == field, "user_id"])]
         start.loc[changed, field] = first.loc[changed, field]
-    moves = rows.pivot_table(index=["user_id", "changed_at"], columns="field", values="new_value", aggfunc="last")
-    beginning = pd.Timestamp(0, tz="UTC").as_unit("us")
-    steps = [start.assign(known_from=beginning).reset_index()]
-    for (user_id, at), _ in moves.iterrows():
-        until = rows[(rows["user_id"] == user_id) & (rows["changed_at"] <= at)]
-        latest = until.drop_duplicates("field", keep="last").set_index("field")["new_value"]
-        values = start.loc[user_id].copy()
-        values[latest.index] = latest
-        steps.append(pd.DataFrame([{"user_id": user_id, "known_from": at, **values.to_dict()}]))
-    states = pd.concat(steps, ignore_index=True)[["user_id", "known_from", *PLACE_FIELDS]]
-    states = states.astype(
-        {"user_id": "str", "known_from": "datetime64[us, UTC]", **dict.fromkeys(PLACE_FIELDS, "str")}
-    )
+    moves = rows[["user_id", "changed_at"]].drop_duplicates()
+    user = np.concatenate([np.arange(len(current)), current.index.get_indexer(moves["user_id"])])
+    at = np.concatenate([np.zeros(len(current), dtype=np.int64), microseconds(moves["changed_at"])])
+    columns = {}
+    for field in PLACE_FIELDS:
+        its = rows[rows["field"] == field]
+        recorded = DatedRows(current.index.get_indexer(its["user_id"]), microseconds(its["changed_at"]))
+        # Positions in the values at the start, followed by the recorded ones.
+        place = recorded.last_until(user, at)
+        values = pd.concat([start[field], its["new_value"]]).array
+        columns[field] = values.take(np.where(place >= 0, len(start) + place, user))
+    states = pd.DataFrame(
+        {
+            "user_id": current.index.array.take(user),
+            "known_from": pd.to_datetime(at, unit="us", utc=True).as_unit("us"),
+            **columns,
+        }
+    ).astype({"user_id": "str", **dict.fromkeys(PLACE_FIELDS, "str")})
     return states.sort_values(["user_id", "known_from"], ignore_index=True)
 
 
