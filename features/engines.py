@@ -1,21 +1,293 @@
-"""Where compiled features run: DuckDB, in memory, over Arrow tables, with no way out to files or the network."""
+"""Where compiled features run: DuckDB on this machine, or Spark where the data outgrow it; the statement is the same.
 
-from collections.abc import Mapping
+An engine is called with a statement and the relations it names, Arrow tables or Parquet files, and answers with an
+Arrow table. Neither reaches the network beyond what it is told to, nor any file but the ones handed to it and a
+temporary folder of its own, which is gone afterwards.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+from crm.errors import Detail, OtherSideFailed, UsageError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from sqlglot.expressions import Expression
+
+Relation: TypeAlias = pa.Table | Sequence[Path]
+"""Rows to read: an Arrow table, or Parquet files, at least one, whose columns are those of all of them together."""
+
+Engine: TypeAlias = Callable[[str, Mapping[str, Relation]], pa.Table]
+"""What runs a statement over named relations: `run_on_duckdb`, `run_on_spark`, or what `spark_engine` gives."""
+
+_DUCKDB_CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
+    "python_enable_replacements": False,
 }
 
 
-def run_on_duckdb(statement: str, relations: Mapping[str, pa.Table], *, threads: int | None = None) -> pa.Table:
-    """The result of a statement over named Arrow tables."""
-    config = _CONFIG if threads is None else {**_CONFIG, "threads": threads}
-    with duckdb.connect(":memory:", config=config) as connection:
+def run_on_duckdb(
+    statement: str,
+    relations: Mapping[str, Relation],
+    *,
+    threads: int | None = None,
+    memory_limit: int | None = None,
+    spill_limit: int | None = None,
+    temporary_folder: Path | None = None,
+) -> pa.Table:
+    """The result of a statement over named relations, computed by DuckDB in this process.
+
+    What does not fit into memory goes to a folder made for this statement, the only place DuckDB can read or write.
+
+    Parameters
+    ----------
+    threads : processors DuckDB may use; default all.
+    memory_limit : MiB DuckDB may use, besides the relations and the result; default 80 % of the machine's.
+    spill_limit : MiB it may put into the folder, 0 = none; default 90 % of the free space.
+    temporary_folder : where the folder is made; default the system's place for such.
+
+    Raises
+    ------
+    OtherSideFailed : neither the memory nor the folder has room for the statement.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="dealcast-duckdb-", dir=temporary_folder) as folder,
+        _connect(folder, threads, memory_limit, spill_limit) as connection,
+    ):
         for name, relation in relations.items():
-            connection.register(name, relation)
-        return connection.sql(statement).to_arrow_table()
+            connection.register(name, relation if isinstance(relation, pa.Table) else _parquet(name, relation))
+        try:
+            return connection.sql(statement).to_arrow_table()
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+            raise _no_room(error, memory_limit) from error
+
+
+def _connect(
+    folder: str, threads: int | None, memory_limit: int | None, spill_limit: int | None
+) -> duckdb.DuckDBPyConnection:
+    # Measured on DuckDB 2.0: external access off and then the folder, in this order, lets DuckDB use that folder and
+    # nothing else; in the other order it refuses to connect. A limit of the folder's size given when connecting is
+    # shown but not kept; set afterwards it is.
+    config = {**_DUCKDB_CONFIG, "temp_directory": folder}
+    if threads is not None:
+        config["threads"] = threads
+    if memory_limit is not None:
+        config["memory_limit"] = f"{memory_limit}MiB"
+    connection = duckdb.connect(":memory:", config=config)
+    if spill_limit is not None:
+        connection.execute(f"SET max_temp_directory_size = '{spill_limit}MiB'")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def _parquet(name: str, files: Sequence[Path]) -> pads.Dataset:
+    """The rows of Parquet files, a column unknown where a file lacks it; read here, so DuckDB needs no files."""
+    _check_files(name, files)
+    schema = pa.unify_schemas([pq.read_schema(file) for file in files], promote_options="permissive")
+    return pads.dataset([str(file) for file in files], schema=schema, format="parquet")
+
+
+def _check_files(name: str, files: Sequence[Path]) -> None:
+    if not files:
+        raise ValueError(f"relation {name}: no Parquet files, so no columns; give an empty Arrow table")
+
+
+def _no_room(error: Exception, memory_limit: int | None) -> OtherSideFailed:
+    limit = "no limit set" if memory_limit is None else f"memory limit {memory_limit} MiB"
+    return OtherSideFailed(
+        f"DuckDB has no room to compute the features ({limit}): {_first_line(error)}",
+        Detail(
+            where="features",
+            value=limit,
+            rule="rows, groups and windows fit into memory, or what does not into the temporary folder",
+            next_step="Give more memory, or a temporary folder with more space (environment variable TMPDIR).",
+        ),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
+
+
+def run_on_spark(statement: str, relations: Mapping[str, Relation], **session: Any) -> pa.Table:
+    """The result of a statement over named relations, by a Spark session of its own; see `spark_engine`."""
+    with spark_engine(**session) as run:
+        return run(statement, relations)
+
+
+@contextmanager
+def spark_engine(
+    *,
+    master: str = "local[2]",
+    memory_limit: int = 1024,
+    host: str = "127.0.0.1",
+    temporary_folder: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Engine]:
+    """An engine that runs statements on one Spark session, which ends, with its Java process, where the block ends.
+
+    Parameters
+    ----------
+    master : `local[N]` for N threads of this machine, or a cluster such as `spark://HOST:PORT`; its workers must see
+        Parquet relations under the same paths.
+    memory_limit : MiB of heap of the driver and of each executor; Spark spills beyond it.
+    host : the address the driver listens on; a cluster on other machines needs one they can reach.
+    temporary_folder : where the folder for spilled rows is made; default the system's place for such.
+    settings : further Spark settings, such as spark.executor.cores.
+
+    Raises
+    ------
+    UsageError : Spark or Java is not installed, or a session of someone else runs in this process.
+    OtherSideFailed : Spark does not start or cannot run a statement.
+    """
+    with tempfile.TemporaryDirectory(prefix="dealcast-spark-", dir=temporary_folder, ignore_cleanup_errors=True) as at:
+        session = _start_spark(_spark_settings(master, memory_limit, host, Path(at)) | dict(settings or {}))
+        try:
+            yield lambda statement, relations: _run(session, statement, relations)
+        finally:
+            _stop_spark(session)
+
+
+def _spark_settings(master: str, memory_limit: int, host: str, folder: Path) -> dict[str, str]:
+    return {
+        "spark.master": master,
+        "spark.app.name": "dealcast features",
+        "spark.driver.memory": f"{memory_limit}m",
+        "spark.executor.memory": f"{memory_limit}m",
+        "spark.driver.maxResultSize": "0",
+        "spark.driver.host": host,
+        "spark.driver.bindAddress": host,
+        "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={folder} -Djava.net.preferIPv4Stack=true",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.local.dir": str(folder),
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        "spark.sql.catalogImplementation": "in-memory",
+        # What DuckDB does: an impossible cast or sum too large is an error, never silently unknown.
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.session.timeZone": "UTC",
+    }
+
+
+def _start_spark(settings: Mapping[str, str]) -> "SparkSession":
+    try:
+        import sqlglot  # noqa: F401  # translates the statements
+        from pyspark import SparkContext
+        from pyspark.errors import PySparkException
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise UsageError(f"Spark is not installed ({error.name}): pip install 'dealcast[spark]'") from error
+    if SparkContext._active_spark_context is not None:
+        raise UsageError("a Spark session already runs in this process; its settings would win over these")
+    builder = SparkSession.builder
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    try:
+        return builder.getOrCreate()
+    except PySparkException as error:
+        if error.getCondition() != "JAVA_GATEWAY_EXITED":
+            raise _spark_failed(error) from error
+        raise UsageError("Spark did not start: it needs Java 17 (Debian: openjdk-17-jre-headless)") from error
+    except Exception as error:
+        _end_java()
+        raise _spark_failed(error) from error
+
+
+def _stop_spark(session: "SparkSession") -> None:
+    with suppress(Exception):
+        session.stop()
+    _end_java()
+
+
+def _end_java() -> None:
+    """End the Java process, which pyspark keeps, with the memory it was given, for as long as Python lives."""
+    from pyspark import SparkContext
+
+    gateway = SparkContext._gateway
+    if gateway is None:
+        return
+    SparkContext._gateway = SparkContext._jvm = None
+    with suppress(Exception):
+        gateway.shutdown()
+    process = getattr(gateway, "proc", None)
+    if process is not None:
+        process.stdin.close()
+        process.wait(timeout=60)
+
+
+def _run(session: "SparkSession", statement: str, relations: Mapping[str, Relation]) -> pa.Table:
+    from pyspark.errors import AnalysisException
+
+    translated, own = in_spark_sql(statement), session.newSession()
+    try:
+        for name, relation in relations.items():
+            _frame(own, name, relation).createOrReplaceTempView(f"`{name}`")
+        return _plain(own.sql(translated).toArrow())
+    except (AnalysisException, ValueError, TypeError):
+        raise  # the statement is at fault, or what it was given
+    except Exception as error:
+        raise _spark_failed(error) from error
+
+
+def _frame(session: "SparkSession", name: str, relation: Relation) -> "DataFrame":
+    if isinstance(relation, pa.Table):
+        return session.createDataFrame(relation)
+    _check_files(name, relation)
+    uris = [Path(file).resolve().as_uri() for file in relation]
+    return session.read.option("mergeSchema", "true").parquet(*uris)
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """The table with every column nullable and no metadata, as DuckDB gives it."""
+    return table.cast(pa.schema([pa.field(field.name, field.type) for field in table.schema]))
+
+
+def _spark_failed(error: Exception) -> OtherSideFailed:
+    return OtherSideFailed(f"Spark could not compute the features: {_first_line(error)}")
+
+
+def in_spark_sql(statement: str) -> str:
+    """A statement of DuckDB's in Spark's words, with the same result.
+
+    Beyond what sqlglot does by itself: Spark knows no FILTER in a window, so the condition moves into the aggregate's
+    argument; and its MAX_BY and MIN_BY do not pass over rows whose value is unknown, as DuckDB's do.
+    """
+    import sqlglot
+    from sqlglot import exp
+
+    (tree,) = sqlglot.parse(statement, read="duckdb")
+    if tree is None:
+        raise ValueError("an empty statement")
+    for windowed in [found for found in tree.find_all(exp.Filter) if isinstance(found.parent, exp.Window)]:
+        windowed.replace(_only_rows(windowed.this, windowed.expression.this))
+    for picked in tree.find_all(exp.ArgMax, exp.ArgMin):
+        known = exp.Not(this=exp.Is(this=picked.this.copy(), expression=exp.Null()))
+        picked.set("expression", _where(known, picked.expression))
+    return tree.sql("spark")
+
+
+def _only_rows(aggregate: "Expression", condition: "Expression") -> "Expression":
+    """The aggregate over the rows for which the condition holds, without FILTER: the others' arguments are unknown."""
+    from sqlglot import exp
+
+    counts_rows = isinstance(aggregate, exp.Count) and isinstance(aggregate.this, exp.Star)
+    argument = exp.Literal.number(1) if counts_rows else aggregate.this
+    aggregate.set("this", _where(condition, argument))
+    return aggregate
+
+
+def _where(condition: "Expression", value: "Expression") -> "Expression":
+    from sqlglot import exp
+
+    return exp.Case(ifs=[exp.If(this=condition.copy(), true=value.copy())])
