@@ -178,9 +178,13 @@ def _moved(features: pd.DataFrame) -> list[str]:
     then, now = features.iloc[0], features.iloc[1]
     return [
         name
-        for name, declared in BY_NAME.items()
-        if declared.audience != "none" and then[name] != now[name] and not (pd.isna(then[name]) and pd.isna(now[name]))
+        for name in map(str, features.columns)
+        if name in BY_NAME and BY_NAME[name].audience != "none" and not _same(then[name], now[name])
     ]
+
+
+def _same(then: object, now: object) -> bool:
+    return bool(then == now) or (pd.isna(then) and pd.isna(now))
 
 
 def _plainly(features: pd.DataFrame, cause: Literal["edit", "time"]) -> str:

@@ -10,6 +10,9 @@ import pandas as pd
 # A category seen in as many deals is believed half; the rest is the overall win rate.
 _PRIOR_DEALS = 10.0
 
+# A text that mostly differs from deal to deal (a name, a note) says nothing of other deals.
+_FEW_VALUES, _DEALS_PER_VALUE = 20, 3
+
 
 class DeclaredFeature(Protocol):
     """What encoding reads of a catalogue entry."""
@@ -46,7 +49,11 @@ class FeatureEncoder:
         won = (outcomes["outcome"] == "won").to_numpy(dtype=float)
         closed = outcomes["outcome"].notna().to_numpy(dtype=float)
         weight = 1.0 / features.groupby("deal_id")["deal_id"].transform("size").to_numpy(dtype=float)
-        named = [name for name in catalogue if name in features and _varies(features[name])]
+        named = [
+            name
+            for name in map(str, features.columns)
+            if name in catalogue and _varies(features[name]) and _repeats(features, name, catalogue[name])
+        ]
         categories = {
             name: _category_codes(features[name], won * weight, closed * weight)
             for name in named
@@ -55,12 +62,14 @@ class FeatureEncoder:
         return FeatureEncoder(tuple(named), categories)
 
     def transform(self, features: pd.DataFrame) -> np.ndarray:
-        """(n, p) float64; NaN for unknown values and for categories never seen in training."""
+        """(n, p) float64; NaN for what is unknown, never seen in training, or not a column of the frame any more."""
         encoded = np.empty((len(features), len(self.columns)))
         for place, name in enumerate(self.columns):
-            values = features[name]
             codes = self.categories.get(name)
-            encoded[:, place] = values.map(codes) if codes is not None else values
+            if name not in features:
+                encoded[:, place] = np.nan
+            else:
+                encoded[:, place] = features[name] if codes is None else features[name].map(codes)
         encoded[~np.isfinite(encoded)] = np.nan
         return encoded
 
@@ -69,6 +78,7 @@ class FeatureEncoder:
         counts = {
             name: int((features[name].notna() & ~features[name].isin(list(codes))).sum())
             for name, codes in self.categories.items()
+            if name in features
         }
         return {name: count for name, count in counts.items() if count}
 
@@ -83,6 +93,13 @@ class FeatureEncoder:
 
 def _varies(values: pd.Series) -> bool:
     return values.nunique(dropna=False) > 1 and bool(values.notna().any())
+
+
+def _repeats(features: pd.DataFrame, name: str, declared: DeclaredFeature) -> bool:
+    """Whether deals share the values of a category; those of numbers they need not."""
+    if declared.kind != "category" or (values := features[name].nunique()) <= _FEW_VALUES:
+        return True
+    return bool(features.loc[features[name].notna(), "deal_id"].nunique() >= _DEALS_PER_VALUE * values)
 
 
 def _category_codes(values: pd.Series, won: np.ndarray, closed: np.ndarray) -> dict[str, float]:

@@ -63,7 +63,8 @@ def fit_baselines(
     won = np.asarray(won_in_period, dtype=float)
     absent = left_out(features, won, stages=stages)
     named = {
-        kind: [f for f in catalogue if f in features and catalogue[f].kind == kind] for kind in ("number", "category")
+        kind: [f for f in map(str, features.columns) if f in catalogue and catalogue[f].kind == kind]
+        for kind in ("number", "category")
     }
     fields = [field for field in named["category"] if field != "stage"]
     stage_columns = ("pipeline", "stage") if is_known(features, "pipeline") else ("stage",)

@@ -32,6 +32,20 @@ def test_constant_and_empty_features_are_dropped_and_what_is_not_declared_is_pas
     assert FeatureEncoder.fit(features, CATALOGUE, outcomes=outcomes("won", "lost")).columns == ("stage", "amount")
 
 
+def test_a_text_that_differs_from_deal_to_deal_is_dropped() -> None:
+    notes = snapshots([f"note {row}" for row in range(60)])
+    assert FeatureEncoder.fit(notes, CATALOGUE, outcomes=outcomes(*["won"] * 60)).columns == ("amount",)
+    shared = snapshots([f"city {row // 3}" for row in range(63)])
+    assert FeatureEncoder.fit(shared, CATALOGUE, outcomes=outcomes(*["won"] * 63)).columns == ("stage", "amount")
+
+
+def test_a_feature_that_the_frame_no_longer_has_is_unknown() -> None:
+    features = snapshots(["a", "b"])
+    encoder = FeatureEncoder.fit(features, CATALOGUE, outcomes=outcomes("won", "lost"))
+    encoded = encoder.transform(features.drop(columns="stage"))
+    assert np.isnan(encoded[:, 0]).all() and encoded[:, 1].tolist() == [0.0, 1.0]
+
+
 def test_a_category_that_wins_more_has_a_higher_code_shrunk_to_the_overall_rate() -> None:
     encoder = FeatureEncoder.fit(
         snapshots(["a"] * 10 + ["b"] * 10), CATALOGUE, outcomes=outcomes(*["won"] * 10, *["lost"] * 10)

@@ -135,7 +135,7 @@ def test_two_ways_to_say_the_same_are_one_reason() -> None:
     ranked = PAST.features.assign(stage_rank=PAST.features["stage"].map({"Meeting": 1.0, "Offer": 2.0, "Terms": 3.0}))
     fitted = fit_hazards(ranked, PAST.outcomes, CALENDAR, BINS, catalogue=catalogue, seed=1)
     assert "stage_rank" in fitted.encoder.columns
-    assert group_names(fitted) == ("fit", "noise", "stage", "segment", "days_to_close_date")
+    assert group_names(fitted) == ("fit", "noise", "days_to_close_date", "stage", "segment")
 
 
 def test_without_close_dates_time_is_no_reason() -> None:
