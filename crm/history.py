@@ -5,6 +5,7 @@ Everything downstream (features, labels, models, reports) reads a `DealHistory` 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from crm.tables import CrmTables
 
 __all__ = [
     "DealHistory",
+    "HasSpells",
     "build_history",
     "classify_fields",
     "deal_fields",
@@ -157,7 +159,16 @@ def _build_user_states(tables: CrmTables) -> pd.DataFrame:
     return states.sort_values(["user_id", "known_from"], ignore_index=True)
 
 
-def snapshot_spine(history: DealHistory, moments: Sequence[pd.Timestamp]) -> pd.DataFrame:
+class HasSpells(Protocol):
+    """What tells when deals were open: a whole history, or what is kept of a large one."""
+
+    @property
+    def spells(self) -> pd.DataFrame:
+        """As in `DealHistory`."""
+        ...
+
+
+def snapshot_spine(history: HasSpells, moments: Sequence[pd.Timestamp]) -> pd.DataFrame:
     """One row per deal open at each moment.
 
     Returns
@@ -165,15 +176,24 @@ def snapshot_spine(history: DealHistory, moments: Sequence[pd.Timestamp]) -> pd.
     frame : deal_id, as_of; by moment, then by deal_id.
     """
     spells = history.spells.sort_values(["deal_id", "opened_at"])
-    parts = []
-    for moment in moments:
-        alive = (spells["opened_at"] <= moment) & ~(spells["ended_at"] <= moment)
-        parts.append(pd.DataFrame({"deal_id": spells.loc[alive, "deal_id"], "as_of": moment}))
-    spine = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"deal_id": [], "as_of": []})
-    return spine.astype({"deal_id": "str", "as_of": "datetime64[us, UTC]"})
+    asked = pd.Series(list(moments), dtype="datetime64[us, UTC]")
+    at = microseconds(asked)
+    in_time = np.argsort(at, kind="stable")
+    first = np.searchsorted(at[in_time], microseconds(spells["opened_at"]))
+    count = np.maximum(np.searchsorted(at[in_time], microseconds(spells["ended_at"])) - first, 0)
+    spell = np.repeat(np.arange(len(spells)), count)
+    # The moments of a spell follow one another: the first, and as many places on as rows since the spell's first row.
+    since_first = np.arange(len(spell)) - np.repeat(np.cumsum(count) - count, count)
+    moment = in_time[first[spell] + since_first]
+    by_moment = np.argsort(moment, kind="stable")
+    spine = {
+        "deal_id": spells["deal_id"].array.take(spell[by_moment]),
+        "as_of": asked.array.take(moment[by_moment]),
+    }
+    return pd.DataFrame(spine).astype({"deal_id": "str", "as_of": "datetime64[us, UTC]"})
 
 
-def open_deals(history: DealHistory, moment: pd.Timestamp) -> pd.DataFrame:
+def open_deals(history: HasSpells, moment: pd.Timestamp) -> pd.DataFrame:
     """The deals open at one moment: deal_id, as_of."""
     return snapshot_spine(history, [moment])
 

@@ -44,6 +44,18 @@ def build_features(
         and with the index of the spine.
     """
     sources = build_sources(tables, history) if sources is None else sources
+    return build_from_sources(sources, spine, names=names, levels=levels, threads=threads)
+
+
+def build_from_sources(
+    sources: FeatureSources,
+    spine: pd.DataFrame,
+    *,
+    names: Iterable[str] | None = None,
+    levels: Mapping[str, pa.Table] | None = None,
+    threads: int | None = None,
+) -> pd.DataFrame:
+    """What `build_features` gives, of facts that are laid out already, for deals that are among them."""
     features = chosen_features(sources, names)
     given = {f"{party}_level": level for party, level in (levels or {}).items()}
     relations = {**sources.relations, **given, **spine_relations(sources, spine)}

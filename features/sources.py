@@ -39,8 +39,14 @@ class FeatureSources:
     tables: CrmTables
 
 
-def build_sources(tables: CrmTables, history: DealHistory) -> FeatureSources:
-    """Lay the dated facts out for the compiler."""
+def build_sources(tables: CrmTables, history: DealHistory, *, bulk: pd.Index | None = None) -> FeatureSources:
+    """Lay the dated facts out for the compiler.
+
+    Parameters
+    ----------
+    bulk : what `bulk_loaded` says of all deals, where the tables hold only some; default: of those in the tables.
+    """
+    bulk = bulk_loaded(tables.get("deals"), tables.calendar.time_zone) if bulk is None else bulk
     custom = custom_columns(tables)
     relations = {
         "state": _state(history, custom),
@@ -48,7 +54,7 @@ def build_sources(tables: CrmTables, history: DealHistory) -> FeatureSources:
         "activity": _dated("activity", _activities(history), "known_from"),
         "contact": _dated("contact", first_of_contact(in_sequence(history.contacts, "known_from")), "known_from"),
         "line": _dated("line", _lines(tables), "added_at"),
-        "opening": _dated("opening", _openings(tables, history), "opened_at"),
+        "opening": _dated("opening", _openings(history, bulk), "opened_at"),
         "outcome": _outcomes(tables, history),
         "passage": _timed(stage_passages(history), "at"),
         "accounts": _as_numbers(tables.get("accounts")),
@@ -127,16 +133,19 @@ def _lines(tables: CrmTables) -> pd.DataFrame:
     return lines.assign(discount=(1 - lines["amount"] / listed.where(listed > 0)).astype("float64"))
 
 
-def _openings(tables: CrmTables, history: DealHistory) -> pd.DataFrame:
-    """When deals were opened; `trusted` is the same instant, missing where it is only that of a bulk load."""
-    spells, deals = history.spells, tables.get("deals")
-    first = ~spells.duplicated("deal_id")
-    created = deals.set_index("deal_id")["created_at"]
+def bulk_loaded(deals: pd.DataFrame, time_zone: str) -> pd.Index:
+    """Ids of the deals that many others share their created_at with, to the instant (a midnight is a mere day)."""
     seen = deals["_first_seen_at"] if "_first_seen_at" in deals else pd.Series(pd.NaT, index=deals.index)
     together = deals.groupby([deals["created_at"], seen], dropna=False)["deal_id"].transform("size")
-    local = created.dt.tz_convert(tables.calendar.time_zone)
-    bulk = (together.to_numpy() >= BULK_DEALS) & (local != local.dt.normalize()).to_numpy()
-    loaded = first & spells["deal_id"].isin(created.index[bulk])
+    local = deals["created_at"].dt.tz_convert(time_zone)
+    bulk = (together >= BULK_DEALS) & (local != local.dt.normalize())
+    return pd.Index(deals.loc[bulk, "deal_id"])
+
+
+def _openings(history: DealHistory, bulk: pd.Index) -> pd.DataFrame:
+    """When deals were opened; `trusted` is the same instant, missing where it is only that of a bulk load."""
+    spells = history.spells
+    loaded = ~spells.duplicated("deal_id") & spells["deal_id"].isin(bulk)
     at = pd.Series(microseconds(spells["opened_at"]) / 1e6, index=spells.index)
     return spells[["deal_id", "opened_at"]].assign(trusted=at.mask(loaded))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from crm.calendar import Calendar, Period
-from crm.history import DealHistory
+from crm.history import HasSpells
 from training.labels import SECONDS_PER_DAY
 
 MAX_SNAPSHOTS = 80_000
@@ -26,7 +26,7 @@ class Fold:
     judged_until: pd.Timestamp
 
 
-def days_between_snapshots(history: DealHistory, known_at: pd.Timestamp) -> int:
+def days_between_snapshots(history: HasSpells, known_at: pd.Timestamp) -> int:
     """How often snapshots are taken: weekly; every second day or daily where deals do not live for weeks.
 
     The median length of the closed deals that lived for at least a day (others hardly meet a snapshot) decides: up to
@@ -42,7 +42,7 @@ def days_between_snapshots(history: DealHistory, known_at: pd.Timestamp) -> int:
 
 
 def snapshot_moments(
-    history: DealHistory, calendar: Calendar, known_at: pd.Timestamp, *, most: int = MAX_SNAPSHOTS
+    history: HasSpells, calendar: Calendar, known_at: pd.Timestamp, *, most: int = MAX_SNAPSHOTS
 ) -> list[pd.Timestamp]:
     """The as-of moments before `known_at` at which training looks at the open deals, oldest first.
 
@@ -96,7 +96,7 @@ def _fold_starts(judged: list[Period], moments: list[pd.Timestamp]) -> list[pd.T
     return [inside[group[0]] for group in stretches]
 
 
-def _open_deals_at(history: DealHistory, moments: list[pd.Timestamp]) -> np.ndarray:
+def _open_deals_at(history: HasSpells, moments: list[pd.Timestamp]) -> np.ndarray:
     """How many deals were open at each moment."""
     opened = np.sort(history.spells["opened_at"].to_numpy())
     ended = np.sort(history.spells["ended_at"].dropna().to_numpy())
