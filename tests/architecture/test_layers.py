@@ -22,8 +22,9 @@ MAY_IMPORT = {
 """Each package and the packages below it."""
 
 ONLY_IN = {
-    "duckdb": ("features/engines.py",),
-    "pyspark": ("features/engines.py",),
+    "duckdb": ("features/engines/on_duckdb.py",),
+    "pyspark": ("features/engines/on_spark.py",),
+    "sqlglot": ("features/engines/on_spark.py",),
     "deltalake": ("crm/store.py",),
     "sqlalchemy": ("ledger/",),
     "alembic": ("ledger/",),
@@ -32,8 +33,8 @@ ONLY_IN = {
 }
 """Each outside system and the one place that knows it."""
 
-NOT_WHERE_SERVING_RUNS = {"mlflow", "sklearn", "optuna", "matplotlib"}
-"""What comes with the extra `train`: the packages below training may not need it at import."""
+NOT_WHERE_SERVING_RUNS = {"mlflow", "sklearn", "optuna", "matplotlib", "pyspark", "sqlglot"}
+"""What comes with the extras `train` and `spark`: the packages below training may not need it at import."""
 
 MODULES = sorted(path for package in MAY_IMPORT for path in (PROJECT / package).rglob("*.py"))
 

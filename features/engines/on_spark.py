@@ -1,122 +1,31 @@
-"""Where compiled features run: DuckDB on this machine, or Spark where the data outgrow it; the statement is the same.
-
-An engine is called with a statement and the relations it names, Arrow tables or Parquet files, and answers with an
-Arrow table. Neither reaches the network beyond what it is told to, nor any file but the ones handed to it and a
-temporary folder of its own, which is gone afterwards.
-"""
+"""Features by Spark, on threads of this machine or on a cluster; pyspark and sqlglot come with the extra `spark`."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
-import pyarrow.dataset as pads
-import pyarrow.parquet as pq
 
-from crm.errors import Detail, OtherSideFailed, UsageError
+from crm.errors import OtherSideFailed, UsageError
+from features.engines.relations import Engine, Relation, check_files, first_line
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from sqlglot.expressions import Expression
 
-Relation: TypeAlias = pa.Table | Sequence[Path]
-"""Rows to read: an Arrow table, or Parquet files, at least one, whose columns are those of all of them together."""
-
-Engine: TypeAlias = Callable[[str, Mapping[str, Relation]], pa.Table]
-"""What runs a statement over named relations: `run_on_duckdb`, `run_on_spark`, or what `spark_engine` gives."""
-
-_DUCKDB_CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "enable_external_access": False,
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "python_enable_replacements": False,
-}
-
-
-def run_on_duckdb(
-    statement: str,
-    relations: Mapping[str, Relation],
-    *,
-    threads: int | None = None,
-    memory_limit: int | None = None,
-    spill_limit: int | None = None,
-    temporary_folder: Path | None = None,
-) -> pa.Table:
-    """The result of a statement over named relations, computed by DuckDB in this process.
-
-    What does not fit into memory goes to a folder made for this statement, the only place DuckDB can read or write.
-
-    Parameters
-    ----------
-    threads : processors DuckDB may use; default all.
-    memory_limit : MiB DuckDB may use, besides the relations and the result; default 80 % of the machine's.
-    spill_limit : MiB it may put into the folder, 0 = none; default 90 % of the free space.
-    temporary_folder : where the folder is made; default the system's place for such.
-
-    Raises
-    ------
-    OtherSideFailed : neither the memory nor the folder has room for the statement.
-    """
-    with (
-        tempfile.TemporaryDirectory(prefix="dealcast-duckdb-", dir=temporary_folder) as folder,
-        _connect(folder, threads, memory_limit, spill_limit) as connection,
-    ):
-        for name, relation in relations.items():
-            connection.register(name, relation if isinstance(relation, pa.Table) else _parquet(name, relation))
-        try:
-            return connection.sql(statement).to_arrow_table()
-        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-            raise _no_room(error, memory_limit) from error
-
-
-def _connect(
-    folder: str, threads: int | None, memory_limit: int | None, spill_limit: int | None
-) -> duckdb.DuckDBPyConnection:
-    # Measured on DuckDB 2.0: external access off and then the folder, in this order, lets DuckDB use that folder and
-    # nothing else; in the other order it refuses to connect. A limit of the folder's size given when connecting is
-    # shown but not kept; set afterwards it is.
-    config = {**_DUCKDB_CONFIG, "temp_directory": folder}
-    if threads is not None:
-        config["threads"] = threads
-    if memory_limit is not None:
-        config["memory_limit"] = f"{memory_limit}MiB"
-    connection = duckdb.connect(":memory:", config=config)
-    if spill_limit is not None:
-        connection.execute(f"SET max_temp_directory_size = '{spill_limit}MiB'")
-    connection.execute("SET lock_configuration = true")
-    return connection
-
-
-def _parquet(name: str, files: Sequence[Path]) -> pads.Dataset:
-    """The rows of Parquet files, a column unknown where a file lacks it; read here, so DuckDB needs no files."""
-    _check_files(name, files)
-    schema = pa.unify_schemas([pq.read_schema(file) for file in files], promote_options="permissive")
-    return pads.dataset([str(file) for file in files], schema=schema, format="parquet")
-
-
-def _check_files(name: str, files: Sequence[Path]) -> None:
-    if not files:
-        raise ValueError(f"relation {name}: no Parquet files, so no columns; give an empty Arrow table")
-
-
-def _no_room(error: Exception, memory_limit: int | None) -> OtherSideFailed:
-    limit = "no limit set" if memory_limit is None else f"memory limit {memory_limit} MiB"
-    return OtherSideFailed(
-        f"DuckDB has no room to compute the features ({limit}): {_first_line(error)}",
-        Detail(
-            where="features",
-            value=limit,
-            rule="rows, groups and windows fit into memory, or what does not into the temporary folder",
-            next_step="Give more memory, or a temporary folder with more space (environment variable TMPDIR).",
-        ),
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]
+_QUIET = """
+rootLogger.level = error
+rootLogger.appenderRef.stderr.ref = stderr
+appender.stderr.type = Console
+appender.stderr.name = stderr
+appender.stderr.target = SYSTEM_ERR
+appender.stderr.layout.type = PatternLayout
+appender.stderr.layout.pattern = Spark: %m%n
+"""
+"""What the driver writes: errors alone."""
 
 
 def run_on_spark(statement: str, relations: Mapping[str, Relation], **session: Any) -> pa.Table:
@@ -159,6 +68,8 @@ def spark_engine(
 
 
 def _spark_settings(master: str, memory_limit: int, host: str, folder: Path) -> dict[str, str]:
+    (folder / "log4j2.properties").write_text(_QUIET, encoding="utf-8")
+    java = f"-Dlog4j2.configurationFile={folder.as_uri()}/log4j2.properties -Djava.io.tmpdir={folder}"
     return {
         "spark.master": master,
         "spark.app.name": "dealcast features",
@@ -167,7 +78,7 @@ def _spark_settings(master: str, memory_limit: int, host: str, folder: Path) -> 
         "spark.driver.maxResultSize": "0",
         "spark.driver.host": host,
         "spark.driver.bindAddress": host,
-        "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={folder} -Djava.net.preferIPv4Stack=true",
+        "spark.driver.extraJavaOptions": f"{java} -Djava.net.preferIPv4Stack=true",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
@@ -231,9 +142,11 @@ def _run(session: "SparkSession", statement: str, relations: Mapping[str, Relati
 
     translated, own = in_spark_sql(statement), session.newSession()
     try:
-        for name, relation in relations.items():
-            _frame(own, name, relation).createOrReplaceTempView(f"`{name}`")
-        return _plain(own.sql(translated).toArrow())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)  # not used
+            for name, relation in relations.items():
+                _frame(own, name, relation).createOrReplaceTempView(f"`{name}`")
+            return _plain(own.sql(translated).toArrow())
     except (AnalysisException, ValueError, TypeError):
         raise  # the statement is at fault, or what it was given
     except Exception as error:
@@ -243,7 +156,7 @@ def _run(session: "SparkSession", statement: str, relations: Mapping[str, Relati
 def _frame(session: "SparkSession", name: str, relation: Relation) -> "DataFrame":
     if isinstance(relation, pa.Table):
         return session.createDataFrame(relation)
-    _check_files(name, relation)
+    check_files(name, relation)
     uris = [Path(file).resolve().as_uri() for file in relation]
     return session.read.option("mergeSchema", "true").parquet(*uris)
 
@@ -254,7 +167,7 @@ def _plain(table: pa.Table) -> pa.Table:
 
 
 def _spark_failed(error: Exception) -> OtherSideFailed:
-    return OtherSideFailed(f"Spark could not compute the features: {_first_line(error)}")
+    return OtherSideFailed(f"Spark could not compute the features: {first_line(error)}")
 
 
 def in_spark_sql(statement: str) -> str:
