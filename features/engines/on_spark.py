@@ -105,7 +105,10 @@ def _start_spark(settings: Mapping[str, str]) -> "SparkSession":
     for name, value in settings.items():
         builder = builder.config(name, value)
     try:
-        return builder.getOrCreate()
+        with warnings.catch_warnings():
+            # Spark is handed Arrow and hands back Arrow; what it thinks of this pandas does not matter.
+            warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
+            return builder.getOrCreate()
     except PySparkException as error:
         if error.getCondition() != "JAVA_GATEWAY_EXITED":
             raise _spark_failed(error) from error
@@ -142,11 +145,9 @@ def _run(session: "SparkSession", statement: str, relations: Mapping[str, Relati
 
     translated, own = in_spark_sql(statement), session.newSession()
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)  # not used
-            for name, relation in relations.items():
-                _frame(own, name, relation).createOrReplaceTempView(f"`{name}`")
-            return _plain(own.sql(translated).toArrow())
+        for name, relation in relations.items():
+            _frame(own, name, relation).createOrReplaceTempView(f"`{name}`")
+        return _plain(own.sql(translated).toArrow())
     except (AnalysisException, ValueError, TypeError):
         raise  # the statement is at fault, or what it was given
     except Exception as error:

@@ -44,13 +44,14 @@ def name_of(path: Path) -> str:
 
 
 def imports(path: Path, *, at_import_only: bool = False) -> Iterator[str]:
-    """The dotted names that a module imports; `at_import_only` leaves out those inside functions."""
+    """The dotted names that a module imports; `at_import_only` leaves out those in functions and for types alone."""
     tree = ast.parse(path.read_text("utf-8"))
     inside = {
         id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
+        for later in ast.walk(tree)
+        if isinstance(later, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(later, ast.If) and ast.unparse(later.test) == "TYPE_CHECKING")
+        for node in ast.walk(later)
     }
     for node in ast.walk(tree):
         if at_import_only and id(node) in inside:
