@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-from pandas_features import REFERENCES, Company, Known
+from references import REFERENCES, Company, Known
 
 from crm.history import build_history, snapshot_spine
 from crm.synthetic import CompanyConfig, export, simulate
@@ -79,9 +79,12 @@ def compared(name: str) -> pd.DataFrame:
     days = np.linspace(0, (company.tables.as_of - begun).days, MOMENTS)
     moments = [(begun + pd.Timedelta(day, "D")).round("us") for day in days]
     spine = snapshot_spine(company.history, moments)
-    reopened = company.history.spells["deal_id"][company.history.spells["deal_id"].duplicated()]
+    spells, changes = company.history.spells, company.history.changes
+    reopened = spells["deal_id"][spells["deal_id"].duplicated()]
+    handed_over = changes["deal_id"][changes["field"] == "owner_id"]
     chosen = spine.groupby("as_of").sample(frac=1, random_state=1).groupby("as_of").head(DEALS // 4)
-    chosen = pd.concat([spine[spine["deal_id"].isin(reopened)], chosen]).drop_duplicates(ignore_index=True)
+    rare = spine[spine["deal_id"].isin([*reopened, *handed_over])]
+    chosen = pd.concat([rare, chosen]).drop_duplicates(ignore_index=True)
     return build_features(company.tables, company.history, chosen)
 
 
