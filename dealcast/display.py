@@ -292,6 +292,8 @@ def show_comparison(console: Console, document: Document) -> None:
     else:
         verdict = f"{document['a'] if value < 0 else document['b']} is better"
     console.print(f"Log loss {value:+.4f} (95 % range {low:+.4f} to {high:+.4f}): [bold]{verdict}[/].")
+    for objection in document["objections"]:
+        console.print(f"The gate, if {document['a']} challenged {document['b']}: {escape(objection)}.")
 
 
 def show_promotion(console: Console, promotion: Any) -> None:

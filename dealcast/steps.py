@@ -58,7 +58,9 @@ def train_model(
         detail = Detail("installation", missing.name, rule, "pip install 'dealcast[train]'")
         raise UsageError("This installation can score and serve, but not train.", detail) from None
     moment = None if as_of is None else moment_of(read_tables(session.workspace), as_of).at
-    report = train(session.workspace, as_of=moment, promote=promote, now=session.now, progress=progress)
+    report = train(
+        session.workspace, as_of=moment, promote=promote, now=session.now, by=session.user, progress=progress
+    )
     return report.to_dict()
 
 

@@ -30,7 +30,7 @@ from training.card import describe_model, instant_text
 from training.contest import contest_champion
 from training.drift import find_drift
 from training.evaluate import Evaluation, PastFit, Snapshots, evaluate, fit_at, fit_baselines_at, look_back
-from training.gate import Contest, Promote, Verdict, decide, find_objections
+from training.gate import MODEL, Contest, Promote, Verdict, decide, find_objections
 from training.splits import snapshot_moments, walk_forward_folds
 
 Progress = Callable[[str, float], None]
@@ -212,22 +212,24 @@ def _judge(workspace: Path, tables: CrmTables, fitted: Fitted, promote: Promote,
     """The gate's verdict on a written candidate."""
     card = fitted.bundle.manifest
     champion = bundle_store.read_champion(workspace)
-    served = card["fallback"] or "model"
     contest = None
     if champion is not None and len(fitted.evaluation.judged):
-        contest = _contest(workspace, champion, tables, fitted, served)
-    losses = {name: fitted.evaluation.log_loss_of(name) for name in (served, "base_rate")}
-    objections = find_objections(losses[served], losses["base_rate"], contest)
-    return decide(objections, promote=promote, has_champion=champion is not None, is_past=is_past)
+        contest = _contest(workspace, champion, tables, fitted)
+    losses = {name: fitted.evaluation.log_loss_of(name) for name in (MODEL, *card["baselines"])}
+    objections = find_objections(losses, contest)
+    has_champion = champion is not None
+    return decide(
+        objections, promote=promote, has_champion=has_champion, is_past=is_past, losses=losses, contest=contest
+    )
 
 
-def _contest(workspace: Path, champion: str, tables: CrmTables, fitted: Fitted, served: str) -> Contest | None:
+def _contest(workspace: Path, champion: str, tables: CrmTables, fitted: Fitted) -> Contest | None:
     try:
         reigning = read_bundle(bundle_store.bundles_folder(workspace) / champion)
     except (DataUnusable, NoModel):
         # A champion that cannot be read cannot defend its place.
         return None
-    return contest_champion(reigning, tables, fitted.evaluation, fitted.fits, served)
+    return contest_champion(fitted.bundle, reigning, tables, fitted.evaluation, fitted.fits)
 
 
 def _log(workspace: Path, fitted: Fitted, verdict: Verdict, now: pd.Timestamp, seconds: float) -> tracking.LoggedRun:

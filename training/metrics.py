@@ -75,14 +75,33 @@ def calibration_error(probability: Array, won: Array) -> float:
     return float(sum(each.rows * abs(each.mean_probability - each.share_won) for each in bins) / len(won))
 
 
+@dataclass(frozen=True)
+class CalibrationLine:
+    """The logistic regression of `won` on the log odds given."""
+
+    intercept: float
+    slope: float
+
+
 def calibration_slope(probability: Array, won: Array) -> float | None:
     """Slope of a logistic regression of `won` on the log odds given: 1 is right, below 1 too bold.
 
     None where it does not exist: constant probabilities, one outcome only, or outcomes that they separate perfectly.
     """
+    line = calibration_line(probability, won)
+    return None if line is None else line.slope
+
+
+def clipped_log_odds(probability: Array) -> Array:
+    """The log odds of probabilities, none further from even than `CLIP` allows."""
     clipped = np.clip(probability, CLIP, 1 - CLIP)
-    log_odds = np.log(clipped / (1 - clipped))
-    if np.ptp(log_odds) < 1e-9 or np.ptp(won) == 0:
+    return np.asarray(np.log(clipped / (1 - clipped)))
+
+
+def calibration_line(probability: Array, won: Array) -> CalibrationLine | None:
+    """Intercept and slope of a logistic regression of `won` on the log odds given; None where there is none."""
+    log_odds = clipped_log_odds(probability)
+    if not len(won) or np.ptp(log_odds) < 1e-9 or np.ptp(won) == 0:
         return None
     inputs = np.column_stack([np.ones_like(log_odds), log_odds])
     weights = np.zeros(2)
@@ -94,7 +113,7 @@ def calibration_slope(probability: Array, won: Array) -> float | None:
         step = np.linalg.solve(curvature, inputs.T @ (won - fitted))
         weights += step
         if np.abs(step).max() < 1e-9:
-            return float(weights[1])
+            return CalibrationLine(float(weights[0]), float(weights[1]))
     return None
 
 

@@ -19,8 +19,10 @@ from models.bundle import Bundle, bundle_for, read_bundle, write_bundle
 from models.changes import EarlierScore, explain_change, freeze_deal
 from models.scorer import score_deals
 from training import tracking
-from training.contest import compare_bundles
+from training.contest import compare_bundles, contest_champion, score_period
+from training.evaluate import evaluate
 from training.fit import fit_bundle, train
+from training.metrics import log_losses
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +50,12 @@ def trained(tables, past_bundle, tmp_path_factory):
         write_version(workspace, tables, changed=set(tables.tables), stages_derived=False, currency_given=True)
     past = train(workspace, as_of=PAST, now=NOW)
     return workspace, past, train(workspace, now=NOW)
+
+
+@pytest.fixture(scope="module")
+def fits(tables):
+    """The past fits of the latest training."""
+    return fit_bundle(tables, tables.as_of).fits
 
 
 def files_of(folder):
@@ -96,6 +104,33 @@ def test_without_a_champion_a_past_training_serves_and_a_later_one_must_pass_the
     expected = latest.bundle if latest.verdict.decision == "promoted" else past.bundle
     assert latest.champion == bundle_store.read_champion(workspace) == expected.model_version
     assert tracking.read_aliases(workspace)["champion"] == expected.model_version
+    assert past.verdict.contest is None and latest.verdict.contest.snapshots > 0
+    shown = latest.verdict.contest.difference.high <= 0.005 and not latest.verdict.contest.worse_slices
+    assert shown or latest.verdict.decision == "kept"
+
+
+def test_the_champion_is_contested_on_snapshots_taken_after_its_training_and_scores_them_itself(trained, fits, tables):
+    _, past, latest = trained
+    older = replace(past.bundle, manifest={**past.bundle.manifest, "trained_as_of": fits[1].fitted_at.isoformat()})
+    evaluation = evaluate(fits, tables.as_of)
+    contest = contest_champion(latest.bundle, older, tables, evaluation, fits)
+    later = evaluation.judged[evaluation.judged["as_of"] >= fits[1].fitted_at]
+    won = later["won"].to_numpy()
+    assert contest.snapshots == len(later) < len(evaluation.judged)
+    assert contest.champion == pytest.approx(log_losses(score_period(past.bundle, tables, later), won).mean())
+    served = latest.bundle.manifest["fallback"] or "model"
+    assert contest.candidate == pytest.approx(log_losses(later[served].to_numpy(), won).mean())
+
+
+def test_a_champion_that_was_never_judged_and_shares_no_snapshot_does_not_defend_itself(trained, fits, tables):
+    _, past, latest = trained
+    evaluation = evaluate(fits, tables.as_of)
+    newest = {**past.bundle.manifest, "trained_as_of": tables.as_of.isoformat()}
+    unjudged = replace(past.bundle, manifest=newest, judged=past.bundle.judged.iloc[:0])
+    assert contest_champion(latest.bundle, unjudged, tables, evaluation, fits) is None
+    strangers = past.bundle.judged.assign(deal_id="nobody")
+    elsewhere = replace(past.bundle, manifest=newest, judged=strangers)
+    assert contest_champion(latest.bundle, elsewhere, tables, evaluation, fits).snapshots == 0
 
 
 def test_each_moment_is_answered_by_a_model_trained_before_it(trained, tables):
@@ -217,6 +252,10 @@ def test_two_models_are_compared_on_snapshots_neither_knew(trained, tables):
     assert comparison["snapshots"] > 0
     difference = comparison["metrics"]["a"]["log_loss"] - comparison["metrics"]["b"]["log_loss"]
     assert comparison["difference"]["log_loss"]["value"] == pytest.approx(difference)
+    named = {"stage", "segment", "region", "deal_type", "pipeline", "size", "period"}
+    assert {each["by"] for each in comparison["slices"]} <= named
+    assert all(each["deals"] >= 100 for each in comparison["slices"])
+    assert json.loads(json.dumps(comparison, allow_nan=False)) == comparison
 
 
 def test_a_model_of_other_features_is_judged_by_what_its_past_fits_said(trained, tables):
