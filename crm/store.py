@@ -169,6 +169,12 @@ def read_tables(workspace: Path, version: str | None = None, *, within: DealRang
     )
 
 
+def read_columns(workspace: Path, table: str, columns: Iterable[str], version: str | None = None) -> pd.DataFrame:
+    """Some columns of one table of a data version, of all its rows; columns that it does not have are left out."""
+    number = read_manifest(workspace, version).tables[table]
+    return _read_table(workspace, table, number, EVERY_DEAL, columns=set(columns))
+
+
 def deal_ranges(workspace: Path, version: str | None = None, *, deals_each: int) -> list[DealRange]:
     """Ranges side by side that hold every row of a data version once, each with at most so many deals."""
     manifest = read_manifest(workspace, version)
@@ -293,10 +299,14 @@ def _stored_names(names: list[str]) -> list[str]:
     return stored
 
 
-def _read_table(workspace: Path, name: str, version: int, within: DealRange) -> pd.DataFrame:
+def _read_table(
+    workspace: Path, name: str, version: int, within: DealRange, *, columns: set[str] | None = None
+) -> pd.DataFrame:
     table = DeltaTable(str(workspace / "data" / name), version=version)
     condition = within.of(pc.field("deal_id")) if name in DEAL_TABLES else None
-    arrow = table.to_pyarrow_table(filters=condition)
+    stored = [column.name for column in table.schema().fields]
+    chosen = stored if columns is None else [column for column in stored if NUMBERED.sub("", column) in columns]
+    arrow = table.to_pyarrow_table(columns=chosen, filters=condition)
     arrow = arrow.rename_columns([NUMBERED.sub("", stored) for stored in arrow.column_names])
     dates = [field.name for field in arrow.schema if pa.types.is_date(field.type)]
     frame = arrow.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get, date_as_object=False)
