@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from features.parties import PARTIES
-from features.spec import DAY, Aggregate, Column, Deal, Feature, Term
+from features.spec import DAY, Aggregate, Column, Deal, Feature, Term, number
 
 SOURCES: dict[str, tuple[str, ...]] = {
     "opening": ("trusted",),
@@ -62,35 +62,26 @@ def compile_features(features: Iterable[Feature], inputs: Inputs, *, given: Coll
         the moments of the spine; the others are worked out for the spine alone.
     """
     features = list(features)
-    aggregates = _number(features)
+    plan = _plan(features, inputs)
     steps, joins = [_LAST_STATE], []
     for source in SOURCES:
-        its = _of(aggregates, "deal", source)
+        its = plan.of("deal", source)
         if its:
-            steps.append(_deal_level(source, its, aggregates))
+            steps.append(_deal_level(source, its, plan))
             joins.append(f"LEFT JOIN {source}_level ON {source}_level.spine_row = located.spine_row")
-    parties = [party for party in PARTIES if _of(aggregates, party)]
-    steps.append(_located(parties, inputs))
+    parties = [party for party in PARTIES if plan.of(party)]
+    steps.append(_located(parties, plan))
     for party in parties:
         if party not in given:
             wanted = f"SELECT DISTINCT {party}_key AS party, as_of AS moment FROM located WHERE {party}_key IS NOT NULL"
-            steps += _party_level(party, _of(aggregates, party), wanted, inputs, only_wanted=True)
+            steps += _party_level(party, plan.of(party), wanted, inputs, only_wanted=True)
         same = f"{party}_level.party = located.{party}_key AND {party}_level.moment = located.as_of"
         joins.append(f"LEFT JOIN {party}_level ON {same}")
-    columns = [
-        f"{_typed(declared, _render(declared.term, aggregates, inputs))} AS {quoted(declared.name)}"
-        for declared in features
-    ]
-    currency = "COALESCE(state.currency, '')" if "currency" in inputs.columns["state"] else "''"
+    columns = [f"{_typed(declared, _render(declared.term, plan))} AS {quoted(declared.name)}" for declared in features]
     return f"""WITH {_listed(steps)}
 SELECT
   {_listed(["located.spine_row", *columns])}
 FROM located
-JOIN spine ON spine.spine_row = located.spine_row
-LEFT JOIN state ON state.state_row = located.last_state
-LEFT JOIN rates ON rates.as_of = located.as_of AND rates.currency = {currency}
-LEFT JOIN accounts ON accounts.account_id = located.account_id
-LEFT JOIN owners ON owners.user_id = located.owner_id
 {chr(10).join(joins)}
 ORDER BY located.spine_row"""
 
@@ -102,7 +93,7 @@ def compile_level(features: Iterable[Feature], inputs: Inputs, party: str) -> st
     -------
     A statement with columns party, moment and one per aggregate; None where no feature reads the party.
     """
-    its = _of(_number(list(features)), party)
+    its = _plan(features, inputs).of(party)
     if not its:
         return None
     key = PARTIES[party].sql(PARTIES[party].relation, inputs.columns)
@@ -127,70 +118,85 @@ def _typed(declared: Feature, value: str) -> str:
     return f"CAST({value} AS {'VARCHAR' if declared.kind == 'category' else 'DOUBLE'})"
 
 
-def _number(features: list[Feature]) -> dict[Aggregate, str]:
-    """A column name for every different aggregate of the features, and for those that tell whether one is known."""
-    found: dict[Aggregate, str] = {}
+@dataclass(frozen=True)
+class _Plan:
+    """A column name for every different aggregate and ready column that the features are made of."""
 
-    def walk(term: Term) -> None:
+    inputs: Inputs
+    aggregates: Mapping[Aggregate, str]
+    columns: Mapping[Column, str]
+
+    def of(self, entity: str, source: str | None = None) -> dict[Aggregate, str]:
+        """The aggregates of the deal's rows of one source, or of a party's."""
+        return {a: name for a, name in self.aggregates.items() if a.entity == entity and source in (None, a.source)}
+
+
+def _plan(features: Iterable[Feature], inputs: Inputs) -> _Plan:
+    aggregates: dict[Aggregate, str] = {}
+    columns: dict[Column, str] = {}
+    for term in _parts_of(declared.term for declared in features):
         if isinstance(term, Aggregate):
-            found.setdefault(term, f"a{len(found)}")
+            aggregates.setdefault(term, f"a{len(aggregates)}")
             if term.recorded:
-                walk(Deal.created_at)
-        for part in term.parts:
-            walk(part)
-
-    for declared in features:
-        walk(declared.term)
-    return found
-
-
-def _of(aggregates: Mapping[Aggregate, str], entity: str, source: str | None = None) -> dict[Aggregate, str]:
-    return {a: name for a, name in aggregates.items() if a.entity == entity and source in (None, a.source)}
+                # What it takes to say whether it is known.
+                aggregates.setdefault(_CREATED_AT, f"a{len(aggregates)}")
+                columns.setdefault(_MAILBOX_SINCE, f"c{len(columns)}")
+        elif isinstance(term, Column):
+            columns.setdefault(term, f"c{len(columns)}")
+    return _Plan(inputs, aggregates, columns)
 
 
-def _render(term: Term, aggregates: Mapping[Aggregate, str], inputs: Inputs) -> str:
+def _parts_of(terms: Iterable[Term]) -> Iterable[Term]:
+    for term in terms:
+        yield term
+        yield from _parts_of(term.parts)
+
+
+def _render(term: Term, plan: _Plan) -> str:
     if isinstance(term, Aggregate):
         level = term.source if term.entity == "deal" else term.entity
-        value = f"{level}_level.{aggregates[term]}"
+        value = f"{level}_level.{plan.aggregates[term]}"
         if term.without_rows is not None:
-            value = f"COALESCE({value}, {term.without_rows!r})"
-        known = _is_known(term, aggregates, inputs)
+            value = f"COALESCE({value}, {number(term.without_rows)})"
+        known = _is_known(term, plan)
         return value if known is None else "NULL" if known == "NULL" else f"CASE WHEN {known} THEN {value} END"
     if isinstance(term, Column):
-        return _render_column(term, inputs)
-    return term.template.format(*(_render(part, aggregates, inputs) for part in term.parts))
+        return f"located.{plan.columns[term]}"
+    return term.template.format(*(_render(part, plan) for part in term.parts))
 
 
-def _is_known(aggregate: Aggregate, aggregates: Mapping[Aggregate, str], inputs: Inputs) -> str | None:
+def _is_known(aggregate: Aggregate, plan: _Plan) -> str | None:
     """When the aggregate says something: all its rows may have been recorded. None: always; NULL: never."""
     if aggregate.entity != "deal":
         return f"located.{aggregate.entity}_key IS NOT NULL"
     if not aggregate.recorded:
         return None
-    begun = [inputs.since.get(source) for source in aggregate.recorded]
+    begun = [plan.inputs.since.get(source) for source in aggregate.recorded]
     if None in begun:
         return "NULL"
     start = "located.as_of"
     if aggregate.parts:
-        start = _render(aggregate.parts[0], aggregates, inputs)
+        start = _render(aggregate.parts[0], plan)
     elif aggregate.without_rows is not None:
         # Rows cannot be older than the deal, whatever the window.
-        start = f"opening_level.{aggregates[_CREATED_AT]}"
+        start = f"opening_level.{plan.aggregates[_CREATED_AT]}"
         if aggregate.days is not None:
-            start = f"GREATEST({start}, located.as_of - {aggregate.days * DAY!r})"
-    known = f"{start} >= {max(at for at in begun if at is not None)!r}"
-    if aggregate.source != "activity" or not inputs.mailboxes:
+            start = f"GREATEST({start}, located.as_of - {number(aggregate.days * DAY)})"
+    known = f"{start} >= {number(max(at for at in begun if at is not None))}"
+    if aggregate.source != "activity" or not plan.inputs.mailboxes:
         return known
-    return f"{known} AND (located.owner_id IS NULL OR owners.activity_from <= {start})"
+    return f"{known} AND (located.owner_id IS NULL OR located.{plan.columns[_MAILBOX_SINCE]} <= {start})"
 
 
 assert isinstance(Deal.created_at, Aggregate)
 _CREATED_AT: Aggregate = Deal.created_at
+_MAILBOX_SINCE = Column("activity_from", relation="owner")
 
 
-def _render_column(column: Column, inputs: Inputs) -> str:
+def _column(column: Column, inputs: Inputs) -> str:
+    """Where a ready column stands; NULL where the data do not have it."""
     if column.relation == "money":
-        return "(state.amount * rates.rate_to_base)" if "amount" in inputs.columns["state"] else "NULL"
+        return "(state.amount * rates.rate_to_base)" if "amount" in inputs.columns["state"] else "CAST(NULL AS DOUBLE)"
     if column.relation == "custom":
         name = inputs.custom.get(column.template)
         return "NULL" if name is None else f"state.{name}"
@@ -206,12 +212,11 @@ _LAST_STATE = (
 )
 
 
-def _deal_level(source: str, its: Mapping[Aggregate, str], aggregates: Mapping[Aggregate, str]) -> str:
+def _deal_level(source: str, its: Mapping[Aggregate, str], plan: _Plan) -> str:
     """Level (b): the rows of one source up to each moment of their deal, the moment itself included."""
-    columns = ", ".join(f"{_of_rows_until(aggregate, aggregates)} AS {name}" for aggregate, name in its.items())
-    earlier = dict.fromkeys(
-        part.source for aggregate in its for part in _number_of(aggregate.parts) if isinstance(part, Aggregate)
-    )
+    columns = ", ".join(f"{_of_rows_until(aggregate, plan)} AS {name}" for aggregate, name in its.items())
+    needed = _parts_of(part for aggregate in its for part in aggregate.parts)
+    earlier = dict.fromkeys(part.source for part in needed if isinstance(part, Aggregate))
     joins = "".join(f" LEFT JOIN {one}_level ON {one}_level.spine_row = spine.spine_row" for one in earlier)
     return (
         f"{source}_level AS (SELECT spine.spine_row, {columns} FROM spine"
@@ -220,41 +225,37 @@ def _deal_level(source: str, its: Mapping[Aggregate, str], aggregates: Mapping[A
     )
 
 
-def _number_of(terms: Iterable[Term]) -> Iterable[Term]:
-    for term in terms:
-        yield term
-        yield from _number_of(term.parts)
-
-
-def _of_rows_until(aggregate: Aggregate, aggregates: Mapping[Aggregate, str]) -> str:
+def _of_rows_until(aggregate: Aggregate, plan: _Plan) -> str:
     conditions = list(aggregate.where)
     if aggregate.days is not None:
-        conditions.append(f"moment >= as_of - {aggregate.days * DAY!r}")
-    conditions += [f"moment > {_of_earlier_level(part, aggregates)}" for part in aggregate.parts]
+        conditions.append(f"moment >= as_of - {number(aggregate.days * DAY)}")
+    conditions += [f"moment > {_of_earlier_level(part, plan)}" for part in aggregate.parts]
     return f"{aggregate.template} FILTER (WHERE {' AND '.join(conditions)})" if conditions else aggregate.template
 
 
-def _of_earlier_level(term: Term, aggregates: Mapping[Aggregate, str]) -> str:
+def _of_earlier_level(term: Term, plan: _Plan) -> str:
     """An instant of the deal as it stands in the levels before; whether it is known is said where it is shown."""
     if isinstance(term, Aggregate):
-        return f"{term.source}_level.{aggregates[term]}"
-    return term.template.format(*(_of_earlier_level(part, aggregates) for part in term.parts))
+        return f"{term.source}_level.{plan.aggregates[term]}"
+    return term.template.format(*(_of_earlier_level(part, plan) for part in term.parts))
 
 
-def _located(parties: Iterable[str], inputs: Inputs) -> str:
-    """The deals with the owner, account and whatever else they had in common with others at the moment."""
-    known = {**inputs.columns, "state": inputs.columns["state"] | {"stage_key"}}
+def _located(parties: Iterable[str], plan: _Plan) -> str:
+    """The deals as they stood at the moment, with whatever they had in common with others."""
+    known = plan.inputs.columns
+    owner, account = (PARTIES[party].sql("state", known) for party in ("owner", "account"))
     keys = [f"{PARTIES[party].sql('state', known)} AS {party}_key" for party in parties]
-    own = [f"{PARTIES[party].sql('state', known)} AS {name}" for party, name in _JOINED.items()]
+    columns = [f"{_column(column, plan.inputs)} AS {name}" for column, name in plan.columns.items()]
+    currency = "COALESCE(state.currency, '')" if "currency" in known["state"] else "''"
     return (
-        f"located AS (SELECT spine.spine_row, as_of, last_state, {', '.join([*own, *keys])} FROM spine"
+        f"located AS (SELECT {_listed(['spine.spine_row, spine.as_of', f'{owner} AS owner_id', *keys, *columns])}"
+        "\n  FROM spine"
         " LEFT JOIN last_state ON last_state.spine_row = spine.spine_row"
         " LEFT JOIN state ON state.state_row = last_state.last_state"
-        f" LEFT JOIN accounts ON accounts.account_id = {PARTIES['account'].sql('state', known)})"
+        f" LEFT JOIN rates ON rates.as_of = spine.as_of AND rates.currency = {currency}"
+        f" LEFT JOIN owners ON owners.user_id = {owner}"
+        f" LEFT JOIN accounts ON accounts.account_id = {account})"
     )
-
-
-_JOINED = {"owner": "owner_id", "account": "account_id"}
 
 
 def _rows_of(party: str) -> str:
@@ -302,7 +303,7 @@ def _windows(aggregates: Iterable[Aggregate]) -> str:
     lengths = {None, *(aggregate.days for aggregate in aggregates)}
     named = [
         f"{_window(days)} AS (PARTITION BY party ORDER BY moment RANGE BETWEEN "
-        f"{'UNBOUNDED' if days is None else repr(days * DAY)} PRECEDING AND CURRENT ROW)"
+        f"{'UNBOUNDED' if days is None else number(days * DAY)} PRECEDING AND CURRENT ROW)"
         for days in sorted(lengths, key=lambda days: days or 0.0)
     ]
     return "WINDOW " + ", ".join(named)

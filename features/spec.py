@@ -51,6 +51,10 @@ class Term:
         """The value, or the other one where it is unknown."""
         return self._with("COALESCE({0}, {1})", other)
 
+    def at_least(self, floor: float) -> "Term":
+        """The value, or the floor where it is less."""
+        return self._with("CASE WHEN {0} < {1} THEN {1} ELSE {0} END", floor)
+
     def where_known(self, other: "Term") -> "Term":
         """The value, but unknown where the other one is."""
         return self._with("CASE WHEN {1} IS NOT NULL THEN {0} END", other)
@@ -65,7 +69,12 @@ class Term:
 
 def as_term(value: "Term | float") -> Term:
     """A number as a term; terms as they are."""
-    return value if isinstance(value, Term) else Term(repr(float(value)))
+    return value if isinstance(value, Term) else Term(number(value))
+
+
+def number(value: float) -> str:
+    """A number in SQL, a double in every dialect (without an exponent it would be a decimal)."""
+    return f"{float(value)!r}" if "e" in repr(float(value)) else f"{float(value)!r}e0"
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,8 @@ class Aggregate(Term):
     source : of the deal: opening, change, activity, contact or line; of a party: its own.
     where : SQL conditions on a row, all of which must hold.
     days : length of the window that ends at the moment; None = everything before it.
-    recorded : what must have been recorded for the aggregate to be known (keys of `Inputs.since`); see `Events`.
+    recorded : what must have been recorded (keys of `Inputs.since`): of a deal, for the aggregate to be known, see
+        `Events`; of a party, from an ended deal's beginning on for it to count.
     without_rows : the value where the source is known but has no such row; None = unknown.
     parts : the instant after which rows count, if any; made of openings and changes.
     """
@@ -120,6 +130,15 @@ class Events:
     def where(self, condition: str) -> "Events":
         """Only the rows for which the SQL condition holds."""
         return replace(self, conditions=(*self.conditions, condition))
+
+    def telling(self, column: str) -> "Events":
+        """Only the rows of a deal that have the column; known once any row of the source has it."""
+        recorded = (*self.recorded, f"{self.source}:{column}")
+        return replace(self.where(f"{column} IS NOT NULL"), recorded=recorded)
+
+    def followed(self, field: str) -> "Events":
+        """Only the deals of a party whose changes of a field were recorded from their beginning."""
+        return replace(self, recorded=(*self.recorded, f"change:{field}"))
 
     def within(self, *, days: float) -> "Events":
         """Only the rows of the last `days` days: moment >= as_of - days."""
@@ -175,8 +194,9 @@ class Events:
 class Party:
     """Whom or what a deal has in common with others: its owner, account, segment, stage …, or the whole company.
 
-    Outcomes have the columns kind (opened, won, lost), amount_base, days_open, pushes; passages, one for every stage
-    that an ended deal had been in, have kind (won, lost) and days.
+    Outcomes have the columns kind (opened, won, lost), created (of the deal; unknown if it was loaded in bulk) and, of
+    ended deals, amount_base, days_open, pushes; passages, one for every stage that an ended deal had been in, have kind
+    (won, lost) and days.
     """
 
     name: str
@@ -188,6 +208,10 @@ class Party:
     def open_deals(self) -> Term:
         """Number of deals this party has open: those that came to it less those that ended or went to another."""
         return Events(self.name, "outcome").sum("step")
+
+    def opened(self) -> Events:
+        """Deals at the moment they were opened (or opened again) as this party's."""
+        return Events(self.name, "outcome").where("kind = 'opened'")
 
     def ended(self) -> Events:
         """Deals (or passages) of this party at the moment the deal was won, lost or deleted."""
@@ -258,8 +282,7 @@ class Deal:
 
     def people(self) -> Events:
         """Activities with a contact of the buyer."""
-        events = self.activities().where("contact_id IS NOT NULL")
-        return replace(events, recorded=(*events.recorded, "activity:contact_id"))
+        return self.activities().telling("contact_id")
 
     def contacts(self) -> Events:
         """Contacts added to the deal, columns contact_id, role, is_first; rows without a date are not used."""
