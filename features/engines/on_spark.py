@@ -1,5 +1,6 @@
 """Features by Spark, on threads of this machine or on a cluster; pyspark and sqlglot come with the extra `spark`."""
 
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -143,8 +144,9 @@ def _end_java() -> None:
 def _run(session: "SparkSession", statement: str, relations: Mapping[str, Relation]) -> pa.Table:
     from pyspark.errors import AnalysisException
 
-    translated, own = in_spark_sql(statement), session.newSession()
+    translated = in_spark_sql(statement)
     try:
+        own = session.newSession()
         for name, relation in relations.items():
             _frame(own, name, relation).createOrReplaceTempView(f"`{name}`")
         return _plain(own.sql(translated).toArrow())
@@ -158,8 +160,9 @@ def _frame(session: "SparkSession", name: str, relation: Relation) -> "DataFrame
     if isinstance(relation, pa.Table):
         return session.createDataFrame(relation)
     check_files(name, relation)
-    uris = [Path(file).resolve().as_uri() for file in relation]
-    return session.read.option("mergeSchema", "true").parquet(*uris)
+    # A path as Hadoop writes it: nothing is percent-encoded, and what would be a pattern is not one.
+    paths = ["file:" + re.sub(r"([{}\[\]*?\\])", r"\\\1", str(Path(file).resolve())) for file in relation]
+    return session.read.option("mergeSchema", "true").parquet(*paths)
 
 
 def _plain(table: pa.Table) -> pa.Table:
