@@ -23,9 +23,11 @@ from features.build import build_features, spine_relations
 from features.catalogue import CATALOGUE
 from features.compiler import compile_features
 from features.engines import run_on_duckdb
+from features.live import LiveFeatures
 from features.sources import build_sources
 
 MOST = 1.5
+MOST_ALONE_MS = 40
 FIELDS = ("stage", "close_date", "amount", "owner_id")
 Result = TypeVar("Result")
 
@@ -206,8 +208,16 @@ def main() -> int:
         f"build_features; build_history {seconds_history:.3f} s; both once per data version"
     )
     print(f"  {len(now):4} open deals now     {built(now) * 1000:8.0f} ms")
-    print(f"  one deal alone          {built(now.head(1)) * 1000:8.0f} ms")
-    return 0 if ratio <= MOST else 1
+    live, seconds_live = timed(lambda: LiveFeatures(sources, tables.as_of))
+    asked = [list(deal_ids) for deal_ids in np.array_split(now["deal_id"], len(now))]
+    alone = [timed(lambda deal_ids=deal_ids: live.of(deal_ids))[1] for deal_ids in asked]
+    slow = np.quantile(alone, 0.9)
+    print(
+        f"  one deal alone          {median(alone) * 1000:8.0f} ms   (promised: {MOST_ALONE_MS}; 90 % within "
+        f"{slow * 1000:.0f} ms; {seconds_live:.2f} s once per data version; from scratch "
+        f"{built(now.head(1)) * 1000:.0f} ms)"
+    )
+    return 0 if ratio <= MOST and median(alone) * 1000 <= MOST_ALONE_MS else 1
 
 
 def timed(act: Callable[[], Result]) -> tuple[Result, float]:

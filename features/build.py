@@ -60,11 +60,17 @@ def build_from_sources(
     given = {f"{party}_level": level for party, level in (levels or {}).items()}
     relations = {**sources.relations, **given, **spine_relations(sources, spine)}
     statement = compile_features(features, sources.inputs, given=levels or ())
-    built = run_on_duckdb(statement, relations, threads=threads).to_pandas()
+    return to_frame(run_on_duckdb(statement, relations, threads=threads), spine, features)
+
+
+def to_frame(built: pa.Table, spine: pd.DataFrame, features: Iterable[Feature]) -> pd.DataFrame:
+    """What an engine gave for a spine, in pandas' types: see `build_features`."""
+    table = built.to_pandas()
     columns: dict[str, object] = {"deal_id": spine["deal_id"].array, "as_of": spine["as_of"].array}
     for declared in features:
         dtype = "str" if declared.kind == "category" else "float64"
-        columns[declared.name] = built[declared.name].astype(dtype).array
+        values = table[declared.name]
+        columns[declared.name] = (values if values.dtype == dtype else values.astype(dtype)).array
     return pd.DataFrame(columns, index=spine.index)
 
 

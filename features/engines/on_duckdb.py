@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from crm.errors import Detail, OtherSideFailed
 from features.engines.relations import Relation, check_files, first_line
 
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
@@ -62,7 +62,7 @@ def _connect(
     # Measured on DuckDB 2.0: external access off and then the folder, in this order, lets DuckDB use that folder and
     # nothing else; in the other order it refuses to connect. A limit of the folder's size given when connecting is
     # shown but not kept; set afterwards it is.
-    config = {**_CONFIG, "temp_directory": folder}
+    config = {**CONFIG, "temp_directory": folder}
     if threads is not None:
         config["threads"] = threads
     if memory_limit is not None:
