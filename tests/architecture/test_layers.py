@@ -22,7 +22,7 @@ MAY_IMPORT = {
 """Each package and the packages below it."""
 
 ONLY_IN = {
-    "duckdb": ("features/engines/on_duckdb.py",),
+    "duckdb": ("features/engines/on_duckdb.py", "features/engines/kept.py"),
     "pyspark": ("features/engines/on_spark.py",),
     "sqlglot": ("features/engines/on_spark.py",),
     "deltalake": ("crm/store.py",),
