@@ -26,7 +26,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
 """The columns of a deal's dated rows by source, besides deal_id and moment; the relation is called like the source."""
 
 PARTY_SOURCES: dict[str, tuple[str, ...]] = {
-    "outcome": ("kind", "step", "amount_base", "days_open", "pushes"),
+    "outcome": ("kind", "step", "created", "amount_base", "days_open", "pushes"),
     "passage": ("kind", "days"),
 }
 """The columns of parties' rows that aggregates may read, besides moment; the first is text, the others numbers."""
@@ -137,7 +137,7 @@ def _plan(features: Iterable[Feature], inputs: Inputs) -> _Plan:
     for term in _parts_of(declared.term for declared in features):
         if isinstance(term, Aggregate):
             aggregates.setdefault(term, f"a{len(aggregates)}")
-            if term.recorded:
+            if term.entity == "deal" and term.recorded:
                 # What it takes to say whether it is known.
                 aggregates.setdefault(_CREATED_AT, f"a{len(aggregates)}")
                 columns.setdefault(_MAILBOX_SINCE, f"c{len(columns)}")
@@ -280,7 +280,7 @@ def _party_level(
     )
     if only_wanted:
         rows = f"SELECT * FROM ({rows}) AS every WHERE party IN (SELECT party FROM {party}_wanted)"
-    totals = ", ".join(f"{_windowed(aggregate)} AS {name}" for aggregate, name in aggregates.items())
+    totals = ", ".join(f"{_windowed(aggregate, inputs)} AS {name}" for aggregate, name in aggregates.items())
     return [
         f"{party}_wanted AS ({wanted})",
         f"{party}_events AS (SELECT party, moment, 1 AS is_spine, {empty} FROM {party}_wanted UNION ALL {rows})",
@@ -289,8 +289,10 @@ def _party_level(
     ]
 
 
-def _windowed(aggregate: Aggregate) -> str:
-    conditions = " AND ".join(("is_spine = 0", *aggregate.where))
+def _windowed(aggregate: Aggregate, inputs: Inputs) -> str:
+    begun = [inputs.since.get(source) for source in aggregate.recorded]
+    followed = ["FALSE" if at is None else f"created >= {number(at)}" for at in begun]
+    conditions = " AND ".join(("is_spine = 0", *aggregate.where, *followed))
     return f"{aggregate.template} FILTER (WHERE {conditions}) OVER {_window(aggregate.days)}"
 
 

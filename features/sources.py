@@ -55,8 +55,8 @@ def build_sources(tables: CrmTables, history: DealHistory, *, bulk: pd.Index | N
         "contact": _dated("contact", first_of_contact(in_sequence(history.contacts, "known_from")), "known_from"),
         "line": _dated("line", _lines(tables), "added_at"),
         "opening": _dated("opening", _openings(history, bulk), "opened_at"),
-        "outcome": _outcomes(tables, history),
-        "passage": _timed(stage_passages(history), "at"),
+        "outcome": _outcomes(tables, history, bulk),
+        "passage": _timed(stage_passages(history, bulk), "at"),
         "accounts": _as_numbers(tables.get("accounts")),
         "owners": _as_numbers(_users(tables)),
     }
@@ -145,21 +145,27 @@ def bulk_loaded(deals: pd.DataFrame, time_zone: str) -> pd.Index:
 def _openings(history: DealHistory, bulk: pd.Index) -> pd.DataFrame:
     """When deals were opened; `trusted` is the same instant, missing where it is only that of a bulk load."""
     spells = history.spells
-    loaded = ~spells.duplicated("deal_id") & spells["deal_id"].isin(bulk)
     at = pd.Series(microseconds(spells["opened_at"]) / 1e6, index=spells.index)
-    return spells[["deal_id", "opened_at"]].assign(trusted=at.mask(loaded))
+    return spells[["deal_id", "opened_at"]].assign(trusted=at.mask(_is_loaded(spells, bulk)))
 
 
-def _outcomes(tables: CrmTables, history: DealHistory) -> pd.DataFrame:
+def _is_loaded(spells: pd.DataFrame, bulk: pd.Index) -> pd.Series:
+    """Whether a spell began before anybody's knowledge: the first one of a deal that was loaded in bulk."""
+    return ~spells.duplicated("deal_id") & spells["deal_id"].isin(bulk)
+
+
+def _outcomes(tables: CrmTables, history: DealHistory, bulk: pd.Index) -> pd.DataFrame:
     """Level (c)'s rows: when every deal was opened, handed over and ended, and whose it was then.
 
     `step` is what the row adds to the number of open deals. A deal ends with the owner, account and amount it had until
     then: what closing, or a reopening after it, wrote over them is no fact about the time before.
     """
     spells = history.spells
+    spells = spells.assign(trusted=spells["opened_at"].mask(_is_loaded(spells, bulk)))
+    spells["created"] = spells.groupby("deal_id")["opened_at"].transform("min").mask(spells["deal_id"].isin(bulk))
     ended = spells.dropna(subset=["ended_at"]).reset_index(drop=True)
     opened = pd.DataFrame({"deal_id": spells["deal_id"], "at": spells["opened_at"], "kind": "opened", "step": 1.0})
-    opened["as_of"] = opened["at"]
+    opened = opened.assign(as_of=opened["at"], created=spells["created"])
     closed = pd.DataFrame(
         {
             "deal_id": ended["deal_id"],
@@ -167,7 +173,8 @@ def _outcomes(tables: CrmTables, history: DealHistory) -> pd.DataFrame:
             "kind": ended["outcome"].replace("deleted", "lost"),
             "step": -1.0,
             "as_of": ended["ended_at"] - JUST_AFTER,
-            "days_open": (ended["ended_at"] - ended["opened_at"]).dt.total_seconds() / 86_400,
+            "created": ended["created"],
+            "days_open": (ended["ended_at"] - ended["trusted"]).dt.total_seconds() / 86_400,
             "pushes": _pushes_until(history, ended),
         }
     )
@@ -177,7 +184,8 @@ def _outcomes(tables: CrmTables, history: DealHistory) -> pd.DataFrame:
     amount_base = RateBook.from_tables(tables).to_base(
         then["amount"].astype("float64"), then["currency"].astype("str"), rows["as_of"]
     )
-    outcomes = rows[["deal_id", "at", "kind", "step", "days_open", "pushes"]].assign(amount_base=amount_base)
+    columns = ["deal_id", "at", "kind", "step", "created", "days_open", "pushes"]
+    outcomes = rows[columns].assign(amount_base=amount_base)
     outcomes = pd.concat([outcomes, then[fields]], axis=1)
     handed_over = [_handed_over(history, field) for field in ("owner_id", "account_id")]
     outcomes = pd.concat([outcomes, *handed_over], ignore_index=True)
@@ -185,10 +193,8 @@ def _outcomes(tables: CrmTables, history: DealHistory) -> pd.DataFrame:
 
 
 def _pushes_until(history: DealHistory, ended: pd.DataFrame) -> np.ndarray:
-    """How often each ended deal's close date had moved later; missing where nothing of the field was ever recorded."""
+    """How often each ended deal's close date had moved later, as far as that was recorded."""
     changes = history.changes[history.changes["field"] == "close_date"]
-    if changes.empty:
-        return np.full(len(ended), np.nan)
     pushes = changes[changes["new_number"] > changes["old_number"]].sort_values("at", kind="stable")
     pushes = pushes[["deal_id", "at"]].assign(pushes=pushes.groupby("deal_id").cumcount() + 1.0)
     asked = ended[["deal_id", "ended_at"]].assign(row=np.arange(len(ended))).sort_values("ended_at", kind="stable")
@@ -227,7 +233,8 @@ def _first_rows(tables: CrmTables, relations: dict[str, pd.DataFrame]) -> dict[s
     for name in ("type", "direction"):
         for value, at in activity.groupby(name)["moment"].min().items():
             first[f"activity:{name}={value}"] = float(at)
-    for source, name, rows in (("activity", "contact_id", activity), ("contact", "role", contact)):
+    told = [("activity", name, activity) for name in ("contact_id", "user_id", "duration_minutes")]
+    for source, name, rows in (*told, ("contact", "role", contact)):
         if rows[name].notna().any():
             first[f"{source}:{name}"] = float(rows.loc[rows[name].notna(), "moment"].min())
     for field, at in tables.get("deal_history").groupby("field")["changed_at"].min().items():

@@ -43,8 +43,12 @@ def position_numbers(history: DealHistory, changes: pd.DataFrame) -> pd.DataFram
     return changes.assign(old_number=numbers["old"], new_number=numbers["new"])
 
 
-def stage_passages(history: DealHistory) -> pd.DataFrame:
+def stage_passages(history: DealHistory, bulk: pd.Index) -> pd.DataFrame:
     """Every stage that a deal had been in when it ended.
+
+    Parameters
+    ----------
+    bulk : ids of the deals that were loaded in bulk: since when they had been in their first stage is unknown.
 
     Returns
     -------
@@ -53,14 +57,20 @@ def stage_passages(history: DealHistory) -> pd.DataFrame:
     """
     spells = history.spells.dropna(subset=["ended_at"])
     spells = spells[spells["outcome"] != "merged"]
+    loaded = ~history.spells.duplicated("deal_id") & history.spells["deal_id"].isin(bulk)
+    spells = spells.assign(loaded=loaded)
     stages = history.states[["deal_id", "known_from"]].assign(stage_key=stage_keys(history.states))
     until = stages["known_from"].shift(-1).where(stages["deal_id"].eq(stages["deal_id"].shift(-1)))
     visits = stages.assign(until=until).dropna(subset=["stage_key"])
-    visits = visits.merge(spells[["deal_id", "opened_at", "ended_at", "outcome"]], on="deal_id")
+    visits = visits.merge(spells[["deal_id", "opened_at", "ended_at", "outcome", "loaded"]], on="deal_id")
     begun = visits["known_from"].where(visits["known_from"] > visits["opened_at"], visits["opened_at"])
     left = visits["until"].where(visits["until"] < visits["ended_at"], visits["ended_at"])
     visits = visits.assign(days=(left - begun).dt.total_seconds() / 86_400)
-    visits = visits[(visits["known_from"] < visits["ended_at"]) & (visits["days"] >= 0)]
-    whole = visits.groupby(["deal_id", "ended_at", "outcome", "stage_key"], sort=False, as_index=False)["days"].sum()
+    visits = visits.assign(unknown=visits["loaded"] & (begun == visits["opened_at"]))
+    visits = visits[(visits["known_from"] < visits["ended_at"]) & (visits["days"] > 0)]
+    whole = visits.groupby(["deal_id", "ended_at", "outcome", "stage_key"], sort=False, as_index=False).agg(
+        days=("days", "sum"), unknown=("unknown", "any")
+    )
+    whole["days"] = whole["days"].mask(whole.pop("unknown"))
     whole["outcome"] = whole["outcome"].replace("deleted", "lost")
     return whole.rename(columns={"ended_at": "at", "outcome": "kind"}).astype({"kind": "str", "stage_key": "str"})

@@ -74,7 +74,7 @@ class Company:
                     if known(row[column]):
                         note((column, row[column]), row["known_from"])
                 if known(row["contact_id"]):
-                    note(("person",), row["known_from"])
+                    note(("contact_id",), row["known_from"])
         for row in self.history.contacts.to_dict("records"):
             note(("contact",), row["known_from"])
             if known(row["role"]):
@@ -371,7 +371,7 @@ class Known:
         rows = [row for row in rows if not people or known(row["contact_id"])]
         kinds = [("activity",), *(("type", kind) for kind in types)]
         kinds += [("direction", direction)] if direction else []
-        kinds += [("person",)] if people else []
+        kinds += [("contact_id",)] if people else []
         return self.rows(rows, "known_from", kinds=kinds, by_mailbox=True, after=after, **asked)
 
     def contacts(self, *kinds: tuple, **asked: object) -> list[Row] | None:
