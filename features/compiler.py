@@ -290,10 +290,13 @@ def _party_level(
 
 
 def _windowed(aggregate: Aggregate, inputs: Inputs) -> str:
+    """The aggregate over its window. Conditions are inside: DuckDB takes quadratic time for a FILTER behind it."""
     begun = [inputs.since.get(source) for source in aggregate.recorded]
     followed = ["FALSE" if at is None else f"created >= {number(at)}" for at in begun]
     conditions = " AND ".join(("is_spine = 0", *aggregate.where, *followed))
-    return f"{aggregate.template} FILTER (WHERE {conditions}) OVER {_window(aggregate.days)}"
+    function, argument = aggregate.template.removesuffix(")").split("(", 1)
+    counted = "1" if argument == "*" else argument
+    return f"{function}(CASE WHEN {conditions} THEN {counted} END) OVER {_window(aggregate.days)}"
 
 
 def _window(days: float | None) -> str:
