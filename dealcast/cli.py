@@ -96,19 +96,37 @@ def check(context: typer.Context) -> None:
 def train(
     context: typer.Context,
     as_of: AsOf = None,
-    trials: Annotated[int, typer.Option("--trials", metavar="N", min=0, help="Tuning trials (not built yet).")] = 0,
+    trials: Annotated[
+        int, typer.Option("--trials", metavar="N", min=0, help="Settings to try, earlier tries on these data included.")
+    ] = 0,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", metavar="M", min=0, help="Start no trial after so many minutes.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="W", min=1, help="Processes for trials; by default one per core.")
+    ] = None,
     promote: Annotated[
         Literal["auto", "never", "always"], typer.Option("--promote", help="When the new model becomes champion.")
     ] = "auto",
 ) -> None:
     """Fit, calibrate, evaluate and register a model; promote it through the gate."""
-    if trials:
-        raise not_built("train --trials", "Leave it out: the defaults are regularised for small data.")
+    if not trials and (minutes is not None or workers is not None):
+        given = "--workers" if minutes is None else "--minutes"
+        detail = Detail(
+            "command line", given, "it bounds the trials of --trials", "Add `--trials 30`, or leave it out."
+        )
+        raise UsageError(f"{given} says nothing without --trials.", detail)
     from dealcast import steps
 
     session: Session = context.obj
     with progress_of("train") as progress:
-        document = steps.train_model(session, as_of=as_of, promote=promote, progress=progress)
+        document = steps.train_model(
+            session,
+            as_of=as_of,
+            promote=promote,
+            tuning=steps.TuningAsked(trials, minutes, workers),
+            progress=progress,
+        )
     session.hand_over(document, display.show_train)
 
 

@@ -47,8 +47,22 @@ def check_tables(session: Session) -> Document:
     return {"as_of": tables.as_of, "data_version": tables.data_version, "fields": fields, "findings": findings}
 
 
+@dataclass(frozen=True)
+class TuningAsked:
+    """How many settings to try, for how many minutes (None: no limit), in how many processes (None: one a core)."""
+
+    trials: int = 0
+    minutes: float | None = None
+    workers: int | None = None
+
+
 def train_model(
-    session: Session, *, as_of: str | None, promote: Literal["auto", "never", "always"], progress: Progress
+    session: Session,
+    *,
+    as_of: str | None,
+    promote: Literal["auto", "never", "always"],
+    tuning: TuningAsked = TuningAsked(),
+    progress: Progress,
 ) -> Document:
     """Train as of a moment and let the gate decide: the `train` document."""
     try:
@@ -59,7 +73,15 @@ def train_model(
         raise UsageError("This installation can score and serve, but not train.", detail) from None
     moment = None if as_of is None else moment_of(read_tables(session.workspace), as_of).at
     report = train(
-        session.workspace, as_of=moment, promote=promote, now=session.now, by=session.user, progress=progress
+        session.workspace,
+        as_of=moment,
+        promote=promote,
+        now=session.now,
+        trials=tuning.trials,
+        minutes=tuning.minutes,
+        workers=tuning.workers,
+        by=session.user,
+        progress=progress,
     )
     return report.to_dict()
 

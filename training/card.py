@@ -1,6 +1,7 @@
 """The model card: what a bundle says about itself, as `GET /v1/model` and `dealcast models show` tell it."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -9,8 +10,10 @@ from crm.history import DealHistory
 from features.catalogue import BY_NAME, feature_set_hash
 from models.hazard import HazardModel
 from models.learners import HazardSettings
+from models.profile import Profile, fit_profiles
 from training.drift import WEEKS, Drift
 from training.evaluate import Evaluation, Snapshots
+from training.tune import Tuned
 
 HORIZON_DAYS = 365
 
@@ -25,28 +28,41 @@ def describe_model(
     baselines: Iterable[str],
     fallback: str | None,
     seed: int,
+    settings: HazardSettings,
+    tuning: Tuned | None,
 ) -> dict[str, Any]:
     """The manifest of a bundle trained at a moment: the card, and what scoring later needs to know of the data.
 
     Only JSON values; nothing in it depends on when or where the training ran.
     """
-    tables = snapshots.tables
+    tables, importance = snapshots.tables, hazards.importance()
     return {
         "trained_as_of": instant_text(known_at),
         "trained_on": str(tables.calendar.local_day(known_at)),
         "data_version": tables.data_version,
         "feature_set_hash": feature_set_hash(),
         "features": [
-            {"name": name, "unit": BY_NAME[name].unit, "higher_is": BY_NAME[name].higher_is}
+            {
+                "name": name,
+                "unit": BY_NAME[name].unit,
+                "higher_is": BY_NAME[name].higher_is,
+                "known_share": float(snapshots.features[name].notna().mean()),
+                "importance": float(importance[name]),
+            }
             for name in hazards.encoder.columns
         ],
+        "profiles": {name: each.to_dict() for name, each in _profiles(snapshots, known_at, hazards).items()},
         **_deal_counts(snapshots.history, known_at),
         "snapshots": len(snapshots),
         "metrics": evaluation.metrics(),
         "baselines": {name: evaluation.metrics_of(name) for name in baselines if len(evaluation.judged)},
         "drift": drift.to_dict(),
         "fallback": fallback,
-        "limits": _limits(hazards, snapshots.deals_closed(known_at), evaluation, fallback) + _drift_alarms(drift),
+        "limits": _limits(hazards, snapshots.deals_closed(known_at), evaluation, fallback)
+        + _drift_alarms(drift)
+        + ([] if tuning is None else [tuning.note]),
+        "settings": asdict(settings),
+        "tuning": None if tuning is None else tuning.to_dict(),
         "bins": hazards.bins.tolist(),
         "seed": seed,
         "field_classes": {name: each.to_dict() for name, each in sorted(tables.field_classes.items())},
@@ -68,6 +84,12 @@ def _deal_counts(history: DealHistory, moment: pd.Timestamp) -> dict[str, int]:
         "deals_lost": int(ended.isin(["lost", "deleted"]).sum()),
         "deals_open": int(spells.loc[still_open, "deal_id"].nunique()),
     }
+
+
+def _profiles(snapshots: Snapshots, known_at: pd.Timestamp, hazards: HazardModel) -> dict[str, Profile]:
+    """What the features looked like over the last year, a year having all seasons."""
+    recent = snapshots.features[snapshots.features["as_of"] >= known_at - pd.Timedelta(days=HORIZON_DAYS)]
+    return fit_profiles(recent if len(recent) else snapshots.features, hazards.encoder.columns)
 
 
 def _limits(hazards: HazardModel, seen: pd.Series, evaluation: Evaluation, fallback: str | None) -> list[str]:

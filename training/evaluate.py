@@ -22,6 +22,7 @@ from models.bins import CAUSES, bin_outcomes, choose_bins
 from models.calibration import HazardCalibration
 from models.curves import Curves
 from models.hazard import HazardMargins, HazardModel, fit_hazards
+from models.learners import HazardSettings
 from models.scorer import HORIZON_DAYS, days_to_period_end
 from training.labels import label_outcomes, won_in_period, won_within
 from training.metrics import Difference, log_losses, paired_difference, score_probabilities
@@ -147,7 +148,13 @@ class Evaluation:
 
 
 def fit_at(
-    snapshots: Snapshots, known_at: pd.Timestamp, *, seed: int, weight_linear: float = BLEND_WEIGHTS[0]
+    snapshots: Snapshots,
+    known_at: pd.Timestamp,
+    *,
+    seed: int,
+    weight_linear: float = BLEND_WEIGHTS[0],
+    settings: HazardSettings | None = None,
+    num_threads: int = 2,
 ) -> HazardModel:
     """The hazards as they would have been fitted at a moment, on snapshots before it."""
     outcomes = snapshots.outcomes(known_at)
@@ -160,6 +167,8 @@ def fit_at(
         catalogue=BY_NAME,
         seed=seed,
         weight_linear=weight_linear,
+        settings=settings,
+        num_threads=num_threads,
     )
 
 
@@ -172,7 +181,9 @@ def fit_baselines_at(snapshots: Snapshots, known_at: pd.Timestamp, *, seed: int)
     return fit_baselines(ended.take(known).features, won[known], catalogue=BY_NAME, stages=stages, seed=seed)
 
 
-def look_back(snapshots: Snapshots, folds: Sequence[Fold], *, seed: int) -> list[PastFit]:
+def look_back(
+    snapshots: Snapshots, folds: Sequence[Fold], *, seed: int, settings: HazardSettings | None = None
+) -> list[PastFit]:
     """Fit at each fold's moment and keep what the fit and the baselines said of the fold's snapshots.
 
     A baseline that could not be fitted then says what the base rate said. Folds before any period had ended are left
@@ -186,7 +197,7 @@ def look_back(snapshots: Snapshots, folds: Sequence[Fold], *, seed: int) -> list
         baselines = fit_baselines_at(known, fold.fitted_at, seed=seed)
         if not len(judged) or not baselines:
             continue
-        hazards = fit_at(known, fold.fitted_at, seed=seed)
+        hazards = fit_at(known, fold.fitted_at, seed=seed, settings=settings)
         said = {name: baselines.get(name, baselines["base_rate"]).predict(judged.features) for name in BASELINES}
         margins = hazards.margins(judged.features, judged.calendar)
         fits.append(PastFit(fold.fitted_at, judged, margins, said, hazards.snapshots_per_deal))

@@ -1,8 +1,8 @@
 """Train: from the CRM's dated facts to a bundle that is judged, registered and, through the gate, promoted."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,6 +21,7 @@ from models.baselines import Baseline
 from models.bins import CAUSES
 from models.bundle import Bundle, read_bundle, write_bundle
 from models.creation import fit_creation
+from models.learners import HazardSettings
 from models.reasons import fit_reference
 from models.revenue import fit_revenue
 from models.revenue_errors import find_past_errors
@@ -31,9 +32,12 @@ from training.contest import contest_champion
 from training.drift import find_drift
 from training.evaluate import Evaluation, PastFit, Snapshots, evaluate, fit_at, fit_baselines_at, look_back
 from training.gate import MODEL, Contest, Promote, Verdict, decide, find_objections
-from training.splits import snapshot_moments, walk_forward_folds
+from training.splits import Fold, snapshot_moments, walk_forward_folds
+from training.tune import Trial, Tuned, tune_settings
 
 Progress = Callable[[str, float], None]
+Tune = Callable[[Snapshots, Sequence[Fold]], Tuned]
+"""Chooses settings from the training snapshots and the folds that the model will be judged on."""
 
 SEED = 7
 
@@ -71,6 +75,7 @@ class Fitted:
     bundle: Bundle
     evaluation: Evaluation
     fits: tuple[PastFit, ...]
+    tuned: Tuned | None = None
 
 
 def train(
@@ -79,6 +84,9 @@ def train(
     now: pd.Timestamp,
     as_of: pd.Timestamp | None = None,
     promote: Promote = "auto",
+    trials: int = 0,
+    minutes: float | None = None,
+    workers: int | None = None,
     seed: int = SEED,
     by: str = "train",
     progress: Progress = lambda step, share: None,
@@ -90,6 +98,7 @@ def train(
     now : the wall clock, for the log alone: nothing that is fitted depends on it.
     as_of : the training moment; None is the data's moment.
     promote : auto (through the gate), never, or always.
+    trials, minutes, workers : how many settings to try, for how long and in how many processes; see `tune_settings`.
 
     Raises
     ------
@@ -106,7 +115,20 @@ def train(
         rule = f"not later than the data's moment, {instant_text(tables.as_of)}"
         detail = Detail("--as-of", instant_text(known_at), rule, "Choose an earlier moment, or import newer data.")
         raise UsageError("The data do not reach that far.", detail)
-    fitted = fit_bundle(tables, known_at, seed=seed, progress=progress)
+
+    def tune(snapshots: Snapshots, judged: Sequence[Fold]) -> Tuned:
+        return tune_settings(
+            workspace,
+            snapshots,
+            judged,
+            known_at=known_at,
+            trials=trials,
+            minutes=minutes,
+            workers=workers,
+            seed=seed,
+        )
+
+    fitted = fit_bundle(tables, known_at, seed=seed, tune=tune if trials else None, progress=progress)
     progress("registering", 0.9)
     bundle = write_bundle(workspace, fitted.bundle)
     verdict = _judge(workspace, tables, replace(fitted, bundle=bundle), promote, is_past=known_at < tables.as_of)
@@ -128,9 +150,14 @@ def fit_bundle(
     *,
     seed: int = SEED,
     history: DealHistory | None = None,
+    tune: Tune | None = None,
     progress: Progress = lambda step, share: None,
 ) -> Fitted:
     """Everything that is fitted and judged with what was known at a moment; pure: the same facts give the same bundle.
+
+    Parameters
+    ----------
+    tune : chooses the learners' settings; None takes the defaults.
 
     Raises
     ------
@@ -140,11 +167,17 @@ def fit_bundle(
     # Sums of floats depend on how many threads share them: with one each, the same facts give the same bytes on any
     # number of cores. Causes are fitted side by side, so nothing is lost.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _fit_bundle(tables, known_at, seed, build_history(tables) if history is None else history, progress)
+        seen = build_history(tables) if history is None else history
+        return _fit_bundle(tables, known_at, seed, seen, tune, progress)
 
 
 def _fit_bundle(
-    tables: CrmTables, known_at: pd.Timestamp, seed: int, history: DealHistory, progress: Progress
+    tables: CrmTables,
+    known_at: pd.Timestamp,
+    seed: int,
+    history: DealHistory,
+    tune: Tune | None,
+    progress: Progress,
 ) -> Fitted:
     progress("features", 0.05)
     snapshots = take_snapshots(tables, history, known_at)
@@ -155,13 +188,17 @@ def _fit_bundle(
         raise DataUnusable(
             "There is nothing to learn from yet.", Detail("deals", instant_text(known_at), rule, next_step)
         )
-    progress("past fits", 0.25)
     folds = walk_forward_folds(tables.calendar, sorted(snapshots.features["as_of"].unique()), known_at)
-    fits = tuple(look_back(snapshots, folds, seed=seed))
+    if tune is not None:
+        progress("tuning", 0.15)
+    tuned = None if tune is None else tune(snapshots, folds)
+    settings = HazardSettings() if tuned is None else tuned.settings
+    progress("past fits", 0.25)
+    fits = tuple(look_back(snapshots, folds, seed=seed, settings=settings))
     evaluation = evaluate(fits, known_at)
     progress("fitting", 0.7)
     correction = evaluation.correction
-    hazards = fit_at(snapshots, known_at, seed=seed, weight_linear=correction.weight_linear)
+    hazards = fit_at(snapshots, known_at, seed=seed, weight_linear=correction.weight_linear, settings=settings)
     baselines = fit_baselines_at(snapshots, known_at, seed=seed)
     fallback = choose_fallback(evaluation, baselines)
     card = describe_model(
@@ -173,6 +210,8 @@ def _fit_bundle(
         baselines=baselines,
         fallback=fallback,
         seed=seed,
+        settings=settings,
+        tuning=tuned,
     )
     served = fallback or "model"
     said = evaluation.judged.rename(columns={served: "win_probability"})
@@ -188,7 +227,7 @@ def _fit_bundle(
         baselines=baselines,
         judged=evaluation.judged.rename(columns={served: "served"})[["deal_id", "as_of", "won", "served"]],
     )
-    return Fitted(bundle, evaluation, fits)
+    return Fitted(bundle, evaluation, fits, tuned)
 
 
 def take_snapshots(tables: CrmTables, history: DealHistory, known_at: pd.Timestamp) -> Snapshots:
@@ -255,7 +294,11 @@ def _log(workspace: Path, fitted: Fitted, verdict: Verdict, now: pd.Timestamp, s
     return tracking.log_training(
         workspace,
         bundle_store.bundles_folder(workspace) / bundle.model_version,
-        params={**{name: card[name] for name in names}, "weight_linear": bundle.hazards.weight_linear},
+        params={
+            **{name: card[name] for name in names},
+            **{f"settings/{name}": value for name, value in card["settings"].items()},
+            "weight_linear": bundle.hazards.weight_linear,
+        },
         metrics={**metrics, "seconds": seconds},
         artifacts={
             "report.json": json.dumps(report, indent=1),
@@ -263,4 +306,10 @@ def _log(workspace: Path, fitted: Fitted, verdict: Verdict, now: pd.Timestamp, s
             "importance.png": importance_plot(bundle.hazards),
         },
         at=now,
+        children=[] if fitted.tuned is None else [_child_run(trial) for trial in fitted.tuned.trials],
     )
+
+
+def _child_run(trial: Trial) -> tracking.ChildRun:
+    losses = {} if trial.log_loss is None else {"log_loss": trial.log_loss}
+    return tracking.ChildRun(f"trial {trial.number}", {**asdict(trial.settings), "state": trial.state}, losses)

@@ -5,7 +5,7 @@ The registry mirrors what the bundles folder says, so that runs can be compared;
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,8 +16,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 # Telemetry is decided when MLflow is imported.
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, RunInfo
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 MODEL = "dealcast"
 EXPERIMENT = "dealcast"
@@ -32,6 +33,15 @@ class LoggedRun:
     version: str
 
 
+@dataclass(frozen=True)
+class ChildRun:
+    """A run that belongs to a training, such as a tuning trial."""
+
+    name: str
+    params: Mapping[str, object]
+    metrics: Mapping[str, float]
+
+
 def log_training(
     workspace: Path,
     bundle_folder: Path,
@@ -40,6 +50,7 @@ def log_training(
     metrics: Mapping[str, float],
     artifacts: Mapping[str, str | bytes],
     at: pd.Timestamp,
+    children: Sequence[ChildRun] = (),
 ) -> LoggedRun:
     """Log one finished training and register its bundle as a new version of `dealcast`.
 
@@ -49,6 +60,7 @@ def log_training(
     params, metrics : the run's; metric names may hold letters, digits, `_`, `-`, `.`, space and `/`.
     artifacts : further files by name: reports as text, plots as PNG bytes.
     at : the moment of training.
+    children : logged as runs below this one.
     """
     client = _client(workspace)
     millis = int(at.timestamp() * 1000)
@@ -66,6 +78,8 @@ def log_training(
     registered = client.create_model_version(
         MODEL, source=f"{run.info.artifact_uri}/bundle", run_id=run_id, tags={"model_version": bundle_folder.name}
     )
+    for child in children:
+        _log_child(client, run.info, child, millis)
     client.set_terminated(run_id)
     return LoggedRun(run_id, str(registered.version))
 
@@ -120,6 +134,17 @@ def _ensure_model(client: MlflowClient) -> None:
         client.create_registered_model(
             MODEL, description="Win, loss, amount, creation and revenue models of one bundle."
         )
+
+
+def _log_child(client: MlflowClient, parent: RunInfo, child: ChildRun, millis: int) -> None:
+    tags = {MLFLOW_PARENT_RUN_ID: parent.run_id}
+    run_id = client.create_run(parent.experiment_id, start_time=millis, tags=tags, run_name=child.name).info.run_id
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, float(value), millis, 0) for name, value in child.metrics.items()],
+        params=[Param(name, str(value)) for name, value in child.params.items()],
+    )
+    client.set_terminated(run_id)
 
 
 def _log_file(client: MlflowClient, run_id: str, name: str, content: str | bytes) -> None:

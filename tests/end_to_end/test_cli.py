@@ -392,7 +392,7 @@ def test_the_doctor_names_a_damaged_model_and_hides_the_ledger_s_password(worksp
         (2, ["import"]),
         (2, ["import", "no/such/folder"]),
         (2, ["import", ".", "--mapping", "mapping.toml"]),
-        (2, ["train", "--trials", "5"]),
+        (2, ["train", "--minutes", "5"]),
         (2, ["train", "--promote", "perhaps"]),
         (2, ["score", "--out", "scores.xlsx"]),
         (2, ["score", "--out", "no/such/folder/scores.csv"]),
