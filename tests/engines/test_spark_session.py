@@ -147,7 +147,10 @@ def test_it_leaves_no_process_and_no_file_behind(tmp_path, monkeypatch):
 
 
 def is_java(process: int) -> bool:
-    return Path(f"/proc/{process}/exe").resolve().name == "java"
+    try:
+        return Path(f"/proc/{process}/exe").readlink().name == "java"
+    except OSError:
+        return False  # one of those that Spark's start scripts use for a moment
 
 
 @needs_java
