@@ -1,12 +1,20 @@
 """The account: who the customer is, and what happened with them before."""
 
-from features.owner import company_rate
-from features.spec import DAY, Deal, Term, feature
+from features.records import company_rate, shrunk_mean, win_rate
+from features.spec import DAY, Deal, Party, Term, feature
 
 PRIOR_DEALS = 3.0
 """A company-wide win rate counts as much as so many closed deals of the account."""
 
+GROUP_WORTH = 20.0
+"""A company-wide win rate or mean amount counts as much as so many deals of a segment, an industry, a stage …"""
+
 NO_ACCOUNT = "no account"
+
+
+def group_win_rate(deal: Deal, group: Party) -> Term:
+    """Share of a group's ended deals that were won, shrunk to the company's."""
+    return win_rate(group, toward=company_rate(deal), worth=GROUP_WORTH)
 
 
 @feature(unit="category", controlled_by="buyer", reason="segment {value}", missing=NO_ACCOUNT)
@@ -41,8 +49,7 @@ def log_employees(deal: Deal) -> Term:
 )
 def account_win_rate(deal: Deal) -> Term:
     """Share of the account's closed deals that were won, shrunk to the company's."""
-    won, ended = deal.account.won().count(), deal.account.ended().count()
-    return (won.or_else(0.0) + company_rate(deal) * PRIOR_DEALS) / (ended.or_else(0.0) + PRIOR_DEALS)
+    return win_rate(deal.account, toward=company_rate(deal), worth=PRIOR_DEALS)
 
 
 @feature(
@@ -75,3 +82,128 @@ def days_since_account_win(deal: Deal) -> Term:
 def account_open_siblings(deal: Deal) -> Term:
     """Other deals open with the account."""
     return deal.account.open_deals() - 1.0
+
+
+@feature(
+    unit="log of base currency",
+    higher_is="better",
+    controlled_by="buyer",
+    reason="this account has bought for {value} so far",
+    missing="no win yet",
+)
+def account_won_amount(deal: Deal) -> Term:
+    """Natural logarithm of what the deals won with the account so far were worth when won; unknown without any."""
+    return deal.account.won().sum("amount_base").log()
+
+
+@feature(
+    unit="ratio",
+    controlled_by="buyer",
+    reason="{value:.1f} times what such deals were won at",
+    missing="no amount, or no deal won yet",
+)
+def amount_to_usual(deal: Deal) -> Term:
+    """The amount against the mean amount won with the account, drawn toward the segment's and the company's."""
+    company = deal.company.won().mean("amount_base")
+    of_segment = shrunk_mean(deal.segment.won(), "amount_base", toward=company, worth=GROUP_WORTH)
+    return deal.amount_base / shrunk_mean(deal.account.won(), "amount_base", toward=of_segment, worth=PRIOR_DEALS)
+
+
+@feature(unit="days", controlled_by="clock", reason="a customer for {value:.0f} days", missing="no win yet")
+def customer_age_days(deal: Deal) -> Term:
+    """Days since a deal with the account was first won; unknown if none was."""
+    return (deal.as_of - deal.account.won().first_at()) / DAY
+
+
+@feature(
+    unit="days",
+    controlled_by="clock",
+    reason="the account has been known for {value:.0f} days",
+    missing="no account, or one entered later",
+)
+def account_age_days(deal: Deal) -> Term:
+    """Days since the account entered the CRM."""
+    age = (deal.as_of - deal.account.attribute("created_at")) / DAY
+    return Term("CASE WHEN {0} >= 0 THEN {0} END", (age,))
+
+
+@feature(
+    unit="log of base currency",
+    controlled_by="buyer",
+    reason="a customer with a yearly revenue of {value}",
+    missing=NO_ACCOUNT,
+)
+def log_annual_revenue(deal: Deal) -> Term:
+    """Natural logarithm of the account's yearly revenue."""
+    return deal.account.attribute("annual_revenue").log()
+
+
+@feature(
+    unit="count",
+    higher_is="better",
+    controlled_by="buyer",
+    reason="{value:.0f} deals won with this group of companies",
+    missing=NO_ACCOUNT,
+)
+def family_wins(deal: Deal) -> Term:
+    """Deals won so far with the account, its parent and the parent's other accounts."""
+    return deal.family.won().count()
+
+
+@feature(
+    unit="share",
+    higher_is="better",
+    controlled_by="buyer",
+    reason="a win rate of {value:.0%} in this segment",
+    missing="never unknown",
+)
+def segment_win_rate(deal: Deal) -> Term:
+    """Share of the closed deals of the account's segment that were won, shrunk to the company's."""
+    return group_win_rate(deal, deal.segment)
+
+
+@feature(
+    unit="share",
+    higher_is="better",
+    controlled_by="buyer",
+    reason="a win rate of {value:.0%} in this industry",
+    missing="never unknown",
+)
+def industry_win_rate(deal: Deal) -> Term:
+    """Share of the closed deals of the account's industry that were won, shrunk to the company's."""
+    return group_win_rate(deal, deal.industry)
+
+
+@feature(
+    unit="share",
+    higher_is="better",
+    controlled_by="buyer",
+    reason="a win rate of {value:.0%} in this lead source",
+    missing="never unknown",
+)
+def lead_source_win_rate(deal: Deal) -> Term:
+    """Share of the closed deals of the same lead source that were won, shrunk to the company's."""
+    return group_win_rate(deal, deal.lead_source)
+
+
+@feature(
+    unit="share",
+    higher_is="better",
+    controlled_by="buyer",
+    reason="a win rate of {value:.0%} in this type of deal",
+    missing="never unknown",
+)
+def deal_type_win_rate(deal: Deal) -> Term:
+    """Share of the closed deals of the same deal type that were won, shrunk to the company's."""
+    return group_win_rate(deal, deal.deal_type)
+
+
+@feature(
+    unit="share",
+    higher_is="better",
+    reason="{value:.0%} of the deals that came to this stage were won",
+    missing="never unknown",
+)
+def stage_win_rate(deal: Deal) -> Term:
+    """Share of the ended deals that had been in this stage that were won, shrunk to the company's win rate."""
+    return group_win_rate(deal, deal.passed_stage)

@@ -3,9 +3,17 @@
 What the seller alone logs (outbound) is never declared `better` on its own: it can be typed in at will.
 """
 
-from features.spec import Deal, Term, feature
+from features.spec import DAY, Deal, Term, feature
 
 NO_LOG = "no activities recorded"
+
+DECIDES = ("decision", "economic", "executive", "sponsor", "signatory")
+"""A contact whose role holds one of these words, in any case, decides on the money."""
+
+
+def last_stage_move(deal: Deal) -> Term:
+    """Instant of the last stage move, else of the deal's beginning."""
+    return deal.changes("stage").last_at().or_else(deal.created_at)
 
 
 @feature(
@@ -139,3 +147,133 @@ def contacts_known(deal: Deal) -> Term:
 def people_engaged(deal: Deal) -> Term:
     """Different contacts of the buyer who ever took part in an activity."""
     return deal.people().sum("is_first")
+
+
+@feature(unit="count", reason="{value:.0f} activities since the last stage move", missing=NO_LOG)
+def activities_since_stage_move(deal: Deal) -> Term:
+    """Activities later than the last stage move, else since the deal was created."""
+    return deal.activities().after(last_stage_move(deal)).count().where_known(deal.changes("stage").count())
+
+
+@feature(
+    unit="count",
+    higher_is="better",
+    controlled_by="buyer",
+    reason="{value:.0f} messages from the buyer since the last stage move",
+    missing=NO_LOG,
+)
+def inbound_since_stage_move(deal: Deal) -> Term:
+    """Inbound activities later than the last stage move, else since the deal was created."""
+    inbound = deal.activities(direction="inbound")
+    return inbound.after(last_stage_move(deal)).count().where_known(deal.changes("stage").count())
+
+
+@feature(
+    unit="days",
+    higher_is="worse",
+    controlled_by="buyer",
+    reason="the buyer answers within {value:.1f} days",
+    missing="no answer in 60 days",
+)
+def reply_days_60d(deal: Deal) -> Term:
+    """Mean days from our first unanswered message to the buyer's answer, over the answers of the last 60 days."""
+    return deal.activities(direction="inbound").within(days=60).mean("reply_days")
+
+
+@feature(
+    unit="count",
+    higher_is="worse",
+    controlled_by="buyer",
+    reason="{value:.0f} messages of ours unanswered",
+    missing=NO_LOG,
+)
+def unanswered_messages(deal: Deal) -> Term:
+    """Our messages since the buyer's last word."""
+    both = [deal.activities(direction=direction).count() for direction in ("inbound", "outbound")]
+    unanswered = deal.activities().last("unanswered").or_else(0.0)
+    return unanswered.where_known(both[0]).where_known(both[1])
+
+
+@feature(
+    unit="ratio",
+    higher_is="worse",
+    controlled_by="buyer",
+    reason="silent for {value:.1f} times the deal's usual gap",
+    missing="fewer than two words of the buyer so far",
+)
+def silence_rhythm(deal: Deal) -> Term:
+    """Days since the buyer's last word plus one, against the mean gap between the buyer's words so far plus one."""
+    inbound = deal.activities(direction="inbound")
+    gap = (inbound.last_at() - inbound.first_at()) / DAY / (inbound.count() - 1.0)
+    return (deal.days_since(inbound.last_at()) + 1.0) / (gap + 1.0)
+
+
+@feature(
+    unit="days",
+    higher_is="worse",
+    controlled_by="buyer",
+    reason="last met {value:.0f} days ago",
+    missing="no meeting recorded",
+)
+def days_since_last_meeting(deal: Deal) -> Term:
+    """Days since the last meeting; unknown if there was none."""
+    return deal.days_since(deal.activities("meeting").last_at())
+
+
+@feature(unit="share", controlled_by="buyer", reason="{value:.0%} of the activities are meetings", missing=NO_LOG)
+def meeting_share_60d(deal: Deal) -> Term:
+    """Meetings as a share of the activities of the last 60 days; unknown without any."""
+    return deal.activities("meeting").within(days=60).count() / deal.activities().within(days=60).count()
+
+
+@feature(unit="minutes", reason="{value:.0f} minutes together in 30 days", missing="no lengths recorded")
+def minutes_30d(deal: Deal) -> Term:
+    """Minutes of the activities of the last 30 days whose length is known."""
+    return deal.activities().telling("duration_minutes").within(days=30).sum("duration_minutes")
+
+
+@feature(
+    unit="count",
+    higher_is="better",
+    controlled_by="buyer",
+    reason="{value:.0f} people of the buyer took part in 30 days",
+    missing=NO_LOG,
+)
+def people_engaged_30d(deal: Deal) -> Term:
+    """Different contacts of the buyer who took part in an activity of the last 30 days."""
+    return deal.people().within(days=30).distinct("contact_id")
+
+
+@feature(unit="count", reason="{value:.0f} of our people worked on it", missing=NO_LOG)
+def our_people(deal: Deal) -> Term:
+    """Different people of ours who took part in an activity so far."""
+    return deal.activities().telling("user_id").distinct("user_id")
+
+
+@feature(unit="days", reason="last contact added {value:.0f} days ago", missing="no dated contacts")
+def days_since_contact_added(deal: Deal) -> Term:
+    """Days since a new contact was last added to the deal; unknown if none was."""
+    return deal.days_since(deal.contacts().where("is_first = 1").last_at())
+
+
+@feature(
+    unit="count",
+    higher_is="better",
+    reason="{value:.0f} contacts who decide on the money",
+    missing="no dated contacts with a role",
+)
+def decision_makers(deal: Deal) -> Term:
+    """Contacts whose role names a decision maker, economic buyer, executive, sponsor or signatory."""
+    names = " OR ".join(f"LOWER(role) LIKE '%{word}%'" for word in DECIDES)
+    return deal.contacts().telling("role").where(f"({names})").distinct("contact_id")
+
+
+@feature(
+    unit="count",
+    higher_is="better",
+    reason="{value:.0f} different roles among the contacts",
+    missing="no dated contacts with a role",
+)
+def roles_covered(deal: Deal) -> Term:
+    """Different roles among the contacts added so far."""
+    return deal.contacts().telling("role").distinct("role")

@@ -1,14 +1,13 @@
 """The owner: record, load, tenure. What a rep may not see of another is a reason for the management chain only."""
 
-from features.spec import Deal, Term, feature
+from features.records import company_rate, shrunk_mean, win_rate
+from features.spec import DAY, Deal, Term, feature
 
 PRIOR_DEALS = 20.0
 """A company-wide win rate counts as much as so many of the owner's own closed deals."""
 
-
-def company_rate(deal: Deal) -> Term:
-    """Share of all closed deals of the company that were won, as known at the moment, with a faint prior of 1 in 4."""
-    return (deal.company.won().count().or_else(0.0) + 1.0) / (deal.company.ended().count().or_else(0.0) + 4.0)
+SEGMENT_WORTH = 10.0
+"""An owner's win rate counts as much as so many of the owner's closed deals in the segment."""
 
 
 @feature(
@@ -19,8 +18,7 @@ def company_rate(deal: Deal) -> Term:
 )
 def owner_win_rate(deal: Deal) -> Term:
     """Share of the owner's closed deals that were won, shrunk to the company's."""
-    won, ended = deal.owner.won().count(), deal.owner.ended().count()
-    return (won.or_else(0.0) + company_rate(deal) * PRIOR_DEALS) / (ended.or_else(0.0) + PRIOR_DEALS)
+    return win_rate(deal.owner, toward=company_rate(deal), worth=PRIOR_DEALS)
 
 
 @feature(unit="count", audience="chain", reason="the owner has {value:.0f} open deals", missing="no owner")
@@ -57,3 +55,56 @@ def owner_tenure_days(deal: Deal) -> Term:
 def owner_known(deal: Deal) -> Term:
     """Whether the deal is known to have an owner."""
     return deal.value("owner_id").is_known()
+
+
+@feature(
+    unit="share",
+    higher_is="better",
+    audience="chain",
+    reason="a win rate of {value:.0%} by the owner's record in this segment",
+    missing="never unknown",
+)
+def owner_segment_win_rate(deal: Deal) -> Term:
+    """Share of the owner's closed deals in this segment that were won, shrunk to the owner's in all segments."""
+    return win_rate(deal.owner_in_segment, toward=owner_win_rate.term, worth=SEGMENT_WORTH)
+
+
+@feature(
+    unit="days", audience="chain", reason="the owner wins within {value:.0f} days on average", missing="no deal won yet"
+)
+def owner_cycle_days(deal: Deal) -> Term:
+    """Mean days from opening to winning over the owner's won deals, shrunk to the company's."""
+    company = deal.company.won().mean("days_open")
+    return shrunk_mean(deal.owner.won(), "days_open", toward=company, worth=SEGMENT_WORTH)
+
+
+@feature(
+    unit="count per deal",
+    audience="chain",
+    reason="the owner pushes a deal {value:.1f} times on average",
+    missing="no deal ended yet",
+)
+def owner_push_habit(deal: Deal) -> Term:
+    """Mean pushes of the owner's ended deals whose close date was recorded all along, shrunk to the company's."""
+    company = deal.company.ended().followed("close_date").mean("pushes")
+    return shrunk_mean(deal.owner.ended().followed("close_date"), "pushes", toward=company, worth=SEGMENT_WORTH)
+
+
+@feature(unit="count", audience="chain", reason="the owner lost {value:.0f} deals in 90 days", missing="no owner")
+def owner_losses_90d(deal: Deal) -> Term:
+    """Deals the owner lost in the last 90 days, deleted ones included."""
+    return deal.owner.ended().where("kind = 'lost'").within(days=90).count()
+
+
+@feature(
+    unit="days",
+    controlled_by="clock",
+    audience="chain",
+    reason="the owner opened the first deal {value:.0f} days ago",
+    missing="no owner, or none whose first deal is known",
+)
+def owner_ramp_days(deal: Deal) -> Term:
+    """Days since the owner's first deal was opened; unknown where deals of the owner were loaded in bulk."""
+    opened = deal.owner.opened()
+    loaded = opened.where("created IS NULL").count()
+    return Term("CASE WHEN {0} = 0 THEN {1} END", (loaded, (deal.as_of - opened.first_at()) / DAY))

@@ -244,6 +244,10 @@ class Deal:
         """The value of a deal field as of the moment; unknown where the as-of rule says so."""
         return Column(field, relation="state")
 
+    def state(self, column: str) -> Term:
+        """A property of what is known of the deal: `fields_known`, how many of its fields are known to be filled in."""
+        return Column(column, relation="state")
+
     def custom(self, field: str) -> Term:
         """The value of a field that only this CRM has, as of the moment; unknown where the as-of rule says so."""
         return Column(field, relation="custom")

@@ -1,6 +1,13 @@
 """Time: the deal's age, its pace, the promised close date and the fiscal period."""
 
+from features.records import shrunk_mean
 from features.spec import Deal, Term, feature
+
+CYCLE_WORTH = 10.0
+"""The company's mean cycle counts as much as so many won deals of the segment."""
+
+PASSAGE_WORTH = 5.0
+"""The deal's own days in its stage count as much as those of so many won deals."""
 
 
 @feature(unit="days", controlled_by="clock", reason="open for {value:.0f} days")
@@ -45,3 +52,65 @@ def days_since_last_edit(deal: Deal) -> Term:
     """Days since the stage, close date or amount last changed, else since the deal was created."""
     edits = [deal.changes(field).last_at().or_else(deal.created_at) for field in ("stage", "close_date", "amount")]
     return deal.days_since(Term("GREATEST({0}, {1}, {2})", tuple(edits))).where_known(deal.changes("stage").count())
+
+
+@feature(
+    unit="share",
+    controlled_by="clock",
+    audience="none",
+    reason="{value:.0%} of the period is gone",
+    missing="never unknown",
+)
+def period_share_gone(deal: Deal) -> Term:
+    """Share of the fiscal period's days that are gone."""
+    begun, end = deal.clock("period_start_day"), deal.clock("period_end_day")
+    return (deal.clock("as_of_day") - begun) / (end - begun)
+
+
+@feature(
+    unit="days",
+    controlled_by="clock",
+    audience="none",
+    reason="{value:.0f} working days left in the period",
+    missing="never unknown",
+)
+def business_days_left(deal: Deal) -> Term:
+    """Weekdays from today to the end of the fiscal period; holidays are counted as any day."""
+    return deal.clock("business_days_left")
+
+
+@feature(unit="0 or 1", reason="close date in this period: {value:.0f} (1 yes, 0 no)", missing="no close date")
+def closes_this_period(deal: Deal) -> Term:
+    """Whether the promised close date lies in the fiscal period that holds today."""
+    parts = (deal.value("close_date"), deal.clock("period_start_day"), deal.clock("period_end_day"))
+    return Term("CASE WHEN {0} >= {1} AND {0} < {2} THEN 1.0 WHEN {0} IS NOT NULL THEN 0.0 END", parts)
+
+
+@feature(unit="days", higher_is="worse", reason="close date overdue by {value:.0f} days", missing="no close date")
+def days_overdue(deal: Deal) -> Term:
+    """Days by which the promised close date has passed; 0 if it has not."""
+    return (deal.clock("as_of_day") - deal.value("close_date")).at_least(0.0)
+
+
+@feature(
+    unit="ratio",
+    controlled_by="clock",
+    reason="{value:.1f} times as long in this stage as won deals",
+    missing="stage changes were not recorded all the time",
+)
+def stage_pace(deal: Deal) -> Term:
+    """Days in the stage against the mean of the won deals that had been in it; drawn toward 1 where they are few."""
+    days, passed = days_in_stage.term, deal.passed_stage.won()
+    return days / shrunk_mean(passed, "days", toward=days, worth=PASSAGE_WORTH)
+
+
+@feature(
+    unit="ratio",
+    controlled_by="clock",
+    reason="{value:.1f} times as old as deals are when won",
+    missing="no deal won yet, or the age is unknown",
+)
+def age_pace(deal: Deal) -> Term:
+    """The deal's age against the mean cycle of the segment's won deals, drawn toward the company's if they are few."""
+    company = deal.company.won().mean("days_open")
+    return deal_age_days.term / shrunk_mean(deal.segment.won(), "days_open", toward=company, worth=CYCLE_WORTH)

@@ -73,8 +73,9 @@ class Company:
                 for column in ("type", "direction"):
                     if known(row[column]):
                         note((column, row[column]), row["known_from"])
-                if known(row["contact_id"]):
-                    note(("contact_id",), row["known_from"])
+                for column in ("contact_id", "user_id", "duration_minutes"):
+                    if known(row[column]):
+                        note((column,), row["known_from"])
         for row in self.history.contacts.to_dict("records"):
             note(("contact",), row["known_from"])
             if known(row["role"]):
@@ -363,15 +364,15 @@ class Known:
         return rows[-1]["at"] if rows else None
 
     def activities(
-        self, *types: str, direction: str | None = None, people: bool = False, after: object = "", **asked: object
+        self, *types: str, direction: str | None = None, having: str = "", after: object = "", **asked: object
     ) -> list[Row] | None:
         rows = self.company.activities.get(self.deal_id, [])
         rows = [row for row in rows if not types or row["type"] in types]
         rows = [row for row in rows if direction is None or row["direction"] == direction]
-        rows = [row for row in rows if not people or known(row["contact_id"])]
+        rows = [row for row in rows if not having or known(row[having])]
         kinds = [("activity",), *(("type", kind) for kind in types)]
         kinds += [("direction", direction)] if direction else []
-        kinds += [("contact_id",)] if people else []
+        kinds += [(having,)] if having else []
         return self.rows(rows, "known_from", kinds=kinds, by_mailbox=True, after=after, **asked)
 
     def contacts(self, *kinds: tuple, **asked: object) -> list[Row] | None:
@@ -444,3 +445,8 @@ def log(value: Value) -> float | None:
 def mean(values: list[float]) -> float | None:
     values = [value for value in values if known(value)]
     return sum(values) / len(values) if values else None
+
+
+def wins_with(ends: list[Row], what: str) -> list[float]:
+    """What is known of the won ones among ended deals."""
+    return [end[what] for end in ends if end["won"] and known(end[what])]

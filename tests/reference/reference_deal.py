@@ -1,6 +1,6 @@
 """References of the family deal."""
 
-from plain_company import Known, Value, count, known, log, reference
+from plain_company import CATEGORY_RANKS, Known, Value, count, known, log, mean, reference, spelled
 
 
 @reference
@@ -99,3 +99,119 @@ def amount_cuts(deal: Known) -> Value:
 @reference
 def owner_changes(deal: Known) -> Value:
     return count(deal.changes("owner_id"))
+
+
+@reference
+def stage_position(deal: Known) -> Value:
+    return deal.company.position(deal.value("stage"), deal.value("pipeline"))
+
+
+@reference
+def stages_skipped(deal: Known) -> Value:
+    return count(up(deal.changes("stage"), more_than=1.0))
+
+
+def days_since_last(deal: Known, rows: list | None) -> float | None:
+    return deal.days_since(rows[-1]["at"]) if rows else None
+
+
+@reference
+def days_since_stage_advance(deal: Known) -> Value:
+    return days_since_last(deal, up(deal.changes("stage", all_of_them=False)))
+
+
+@reference
+def amount_to_first(deal: Known) -> Value:
+    amount, moves = deal.value("amount"), deal.changes("amount")
+    if moves is None or not known(amount):
+        return None
+    first = amount - sum(row["moved"] for row in moves)
+    return amount / first if first else None
+
+
+@reference
+def close_date_days_per_push(deal: Known) -> Value:
+    pushes = up(deal.changes("close_date"))
+    return mean([row["moved"] for row in pushes]) if pushes else None
+
+
+@reference
+def close_date_streak(deal: Known) -> Value:
+    if deal.changes("close_date") is None:
+        return None
+    streak = 0.0
+    for row in deal.changes("close_date"):
+        if row["moved"] > 0:
+            streak = max(streak, 0.0) + 1
+        elif row["moved"] < 0:
+            streak = min(streak, 0.0) - 1
+    return streak
+
+
+@reference
+def close_date_pushes_90d(deal: Known) -> Value:
+    return count(up(deal.changes("close_date", days=90)))
+
+
+@reference
+def days_since_last_push(deal: Known) -> Value:
+    return days_since_last(deal, up(deal.changes("close_date", all_of_them=False)))
+
+
+@reference
+def forecast_category_rank(deal: Known) -> Value:
+    return CATEGORY_RANKS.get(spelled(deal.value("forecast_category")))
+
+
+@reference
+def category_downgrades(deal: Known) -> Value:
+    return count(down(deal.changes("forecast_category")))
+
+
+@reference
+def days_since_category_change(deal: Known) -> Value:
+    return days_since_last(deal, deal.changes("forecast_category", all_of_them=False))
+
+
+@reference
+def fields_known(deal: Known) -> Value:
+    fields = [name for name in deal.company.history.states if name not in ("deal_id", "known_from")]
+    return float(sum(known(deal.value(field)) for field in fields))
+
+
+@reference
+def term_months(deal: Known) -> Value:
+    return deal.value("term_months")
+
+
+@reference
+def partner_involved(deal: Known) -> Value:
+    return 1.0 if known(deal.value("partner_account_id")) else 0.0
+
+
+@reference
+def arr_change_share(deal: Known) -> Value:
+    amount, change = deal.value("amount"), deal.value("arr_change")
+    return change / amount if known(change) and known(amount) and amount else None
+
+
+@reference
+def days_to_contract_end(deal: Known) -> Value:
+    ends_on = deal.value("ends_on")
+    return float((ends_on - deal.today).days) if known(ends_on) else None
+
+
+@reference
+def products(deal: Known) -> Value:
+    lines = deal.lines()
+    return None if lines is None else float(len({line["product"] for line in lines}))
+
+
+@reference
+def mean_discount(deal: Known) -> Value:
+    discounts = []
+    for line in deal.lines() or []:
+        if known(line["amount"]) and known(line["quantity"]) and known(line["list_price"]):
+            listed = line["quantity"] * line["list_price"]
+            discounts += [1 - line["amount"] / listed] if listed > 0 else []
+    return mean(discounts)

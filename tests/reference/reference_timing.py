@@ -1,6 +1,7 @@
 """References of the family timing."""
 
-from plain_company import Known, Value, known, reference
+import pandas as pd
+from plain_company import Known, Value, known, mean, reference, wins_with
 from reference_deal import close_date_days_pushed
 
 
@@ -45,3 +46,45 @@ def days_since_last_edit(deal: Known) -> Value:
         return None
     edits = [deal.last_change(field) or deal.created_at for field in ("stage", "close_date", "amount")]
     return deal.days_since(max(edit for edit in edits if edit is not None))
+
+
+@reference
+def period_share_gone(deal: Known) -> Value:
+    begun, end = deal.period
+    return (deal.today - begun) / (end - begun)
+
+
+@reference
+def business_days_left(deal: Known) -> Value:
+    return float(len(pd.bdate_range(deal.today, deal.period[1], inclusive="left")))
+
+
+@reference
+def closes_this_period(deal: Known) -> Value:
+    promised, (begun, end) = deal.value("close_date"), deal.period
+    return float(begun <= promised < end) if known(promised) else None
+
+
+@reference
+def days_overdue(deal: Known) -> Value:
+    ahead = days_to_close_date(deal)
+    return None if ahead is None else max(0.0, -ahead)
+
+
+@reference
+def stage_pace(deal: Known) -> Value:
+    days = days_in_stage(deal)
+    spent = [spent for won, spent in deal.passages() if won and spent is not None]
+    if days is None or sum(spent) + 5 * days == 0:
+        return None
+    return days / ((sum(spent) + 5 * days) / (len(spent) + 5))
+
+
+@reference
+def age_pace(deal: Known) -> Value:
+    cycles = wins_with(deal.closings(), "days_open")
+    of_segment = wins_with(deal.closings("segment"), "days_open")
+    age = deal_age_days(deal)
+    if age is None or not cycles:
+        return None
+    return age / ((sum(of_segment) + 10 * mean(cycles)) / (len(of_segment) + 10))

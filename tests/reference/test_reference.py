@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from references import REFERENCES, Company, Known
+from untidy import with_bulk_load, with_offers, with_untidiness
 
 from crm.history import build_history, snapshot_spine
 from crm.synthetic import CompanyConfig, export, simulate
-from crm.tables import CrmTables
 from features.build import build_features
 from features.catalogue import BY_NAME, CATALOGUE
 
 HANDFUL = {"n_reps": 4, "n_teams": 2, "n_regions": 2, "deals_per_week": 2.0, "days": 430}
+LOADED = "closings leave no row, tracking began late, much was loaded in bulk"
 COMPANIES = {
     "everything happens": CompanyConfig(
         seed=5,
@@ -27,47 +28,15 @@ COMPANIES = {
         fiscal_year_start_month=2,
         **HANDFUL,
     ),
-    "closings leave no row, tracking began late": CompanyConfig(
-        seed=6, log_closings="silent", initial_rows=False, tracked_from=date(2023, 5, 1), **HANDFUL
-    ),
+    LOADED: CompanyConfig(seed=6, log_closings="silent", initial_rows=False, tracked_from=date(2023, 5, 1), **HANDFUL),
 }
 DEALS, MOMENTS = 40, 6
 
 
-def with_untidiness(tables: CrmTables) -> CrmTables:
-    """Besides: a currency without rates; deals merged, deleted, reopened, handed over, of nobody; undated contacts."""
-    deals = tables.get("deals").copy()
-    still_open = deals.index[~deals["is_closed"].astype(bool)]
-    gone = tables.as_of - pd.Timedelta(20, "D")
-    removed = [place for place in still_open if deals.loc[place, "created_at"] < gone][:3]
-    deals.loc[removed[:2], "deleted_at"] = gone
-    deals.loc[removed[:1], "merged_into"] = deals["deal_id"].iloc[-1]
-    deals.loc[deals.index[::17], "currency"] = "XXX"
-    deals.loc[deals.index[::13], ["owner_id", "account_id"]] = np.nan
-    back = deals[deals["is_won"].astype(bool)].iloc[:3]
-    moves = pd.DataFrame(
-        {
-            "deal_id": [*back["deal_id"], *deals["deal_id"].iloc[5:9]],
-            "changed_at": [
-                *(back["closed_at"] + pd.Timedelta(9, "D")),
-                *(deals["created_at"].iloc[5:9] + pd.Timedelta(5, "D")),
-            ],
-            "field": [*["stage"] * 3, *["owner_id"] * 4],
-            "old_value": [*back["stage"], *deals["owner_id"].iloc[[0, 1, 2, 3]]],
-            "new_value": [*["Discovery"] * 3, *deals["owner_id"].iloc[5:9]],
-        }
-    )
-    history = pd.concat([tables.get("deal_history"), moves]).sort_values("changed_at", kind="stable", ignore_index=True)
-    contacts = tables.get("deal_contacts").copy()
-    contacts.loc[contacts.index[::9], "added_at"] = pd.NaT
-    return tables.with_tables(
-        deals=deals, deal_history=history.astype(tables.get("deal_history").dtypes), deal_contacts=contacts
-    )
-
-
 @cache
 def companies() -> dict[str, Company]:
-    exported = {name: with_untidiness(export(simulate(config))) for name, config in COMPANIES.items()}
+    exported = {name: with_offers(with_untidiness(export(simulate(config)))) for name, config in COMPANIES.items()}
+    exported[LOADED] = with_bulk_load(exported[LOADED], pd.Timestamp("2023-04-03 12:00:07", tz="UTC"))
     return {name: Company(tables, build_history(tables)) for name, tables in exported.items()}
 
 
