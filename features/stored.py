@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import crm
@@ -53,7 +52,6 @@ class StoredFacts:
     tables : the data version without the rows of deals.
     ranges : number of ranges of deals.
     inputs, currencies : as in `FeatureSources`, of all deals.
-    pushes_known : whether any deal's close date was ever recorded to have changed.
     """
 
     folder: Path
@@ -61,7 +59,6 @@ class StoredFacts:
     ranges: int
     inputs: Inputs
     currencies: tuple[str, ...]
-    pushes_known: bool
 
     @cached_property
     def spells(self) -> pd.DataFrame:
@@ -83,8 +80,6 @@ class StoredFacts:
         for name in PARTY_SOURCES:
             parts = (self._read(name, number).drop_columns("deal_id") for number in range(self.ranges))
             read[name] = pa.concat_tables(list(parts), promote_options="permissive")
-        if self.pushes_known:
-            read["outcome"] = _without_push_is_zero(read["outcome"])
         return read
 
     def sources(self, relations: Mapping[str, pa.Table]) -> FeatureSources:
@@ -154,7 +149,7 @@ def _write(workspace: Path, version: str, folder: Path, tables: CrmTables, deals
         part = _classed(read_tables(workspace, version, within=within), tables.field_classes)
         history = build_history(part)
         sources = build_sources(part, history, bulk=bulk)
-        shared.add(sources, pushes=bool((history.changes["field"] == "close_date").any()))
+        shared.add(sources)
         spells = pa.Table.from_pandas(history.spells[SPELL], preserve_index=False)
         for name, table in {**sources.relations, "spells": spells}.items():
             if name in SHARED:
@@ -177,39 +172,28 @@ class _Shared:
 
     inputs: Inputs | None = None
     currencies: tuple[str, ...] = ()
-    pushes_known: bool = False
     states: int = 0
 
-    def add(self, sources: FeatureSources, *, pushes: bool) -> None:
+    def add(self, sources: FeatureSources) -> None:
         """See one range more."""
         since = dict(sources.inputs.since)
         for source, at in (self.inputs.since if self.inputs else {}).items():
             since[source] = min(at, since.get(source, at))
         self.inputs = replace(sources.inputs, since=since)
         self.currencies = tuple(dict.fromkeys((*self.currencies, *sources.currencies)))
-        self.pushes_known |= pushes
 
     def to_dict(self) -> dict[str, object]:
         assert self.inputs is not None
         inputs = asdict(self.inputs)
         inputs["columns"] = {name: sorted(columns) for name, columns in inputs["columns"].items()}
-        return {"inputs": inputs, "currencies": self.currencies, "pushes_known": self.pushes_known}
+        return {"inputs": inputs, "currencies": self.currencies}
 
 
 def _opened(folder: Path, tables: CrmTables) -> StoredFacts:
     kept = json.loads((folder / "facts.json").read_text())
     columns = {name: frozenset(names) for name, names in kept["inputs"].pop("columns").items()}
     inputs = Inputs(columns=columns, **kept["inputs"])
-    return StoredFacts(folder, tables, kept["ranges"], inputs, tuple(kept["currencies"]), kept["pushes_known"])
-
-
-def _without_push_is_zero(outcomes: pa.Table) -> pa.Table:
-    """Ended deals without a push: a range where no close date ever moved could not tell this from no record at all."""
-    known = pc.fill_null(outcomes["pushes"], 0.0)
-    ended = pc.is_valid(outcomes["days_open"])
-    return outcomes.set_column(
-        outcomes.column_names.index("pushes"), "pushes", pc.if_else(ended, known, outcomes["pushes"])
-    )
+    return StoredFacts(folder, tables, kept["ranges"], inputs, tuple(kept["currencies"]))
 
 
 def _classed(tables: CrmTables, classes: Mapping[str, FieldClass] | None) -> CrmTables:
