@@ -1,6 +1,5 @@
 """The command line, `dealcast [--workspace DIR] [--json] COMMAND …`: calls what does the work and shows the result."""
 
-import difflib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from crm.errors import Detail, NotFound, UsageError
+from crm.errors import Detail, UsageError
 from dealcast import display
 from dealcast.documents import check_out, write_table
 from dealcast.session import Session, progress_of, run
@@ -284,41 +283,29 @@ def models_rollback(context: typer.Context) -> None:
 
 @features_app.command(name="list")
 def features_list(context: typer.Context) -> None:
-    """Every feature with its unit, which direction is good, and who controls it."""
-    from features.catalogue import CATALOGUE
+    """Every feature with its unit, which direction is good, who controls it, and what it is worth to the champion."""
+    from dealcast import feature_report
 
     session: Session = context.obj
-    session.hand_over({"features": [feature_document(feature) for feature in CATALOGUE]}, display.show_features)
+    session.hand_over(feature_report.list_features(session.workspace), display.show_features)
 
 
 @features_app.command(name="show")
 def features_show(context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
-    """One feature: what it means, and what it means if it is unknown."""
-    from features.catalogue import BY_NAME
+    """One feature: what it means, what it means if it is unknown, and what it is worth to the champion."""
+    from dealcast import feature_report
 
-    if name not in BY_NAME:
-        near = difflib.get_close_matches(name, BY_NAME, 3)
-        step = f"Did you mean {' or '.join(near)}?" if near else "See `dealcast features list`."
-        raise NotFound(f"There is no feature {name}.", Detail("NAME", name, "a feature of the catalogue", step))
     session: Session = context.obj
-    session.hand_over(feature_document(BY_NAME[name]), display.show_pairs)
+    session.hand_over(feature_report.show_feature(session.workspace, name), display.show_pairs)
 
 
-def feature_document(feature: Any) -> dict[str, Any]:
-    """A feature as declared, without its SQL."""
-    names = (
-        "name",
-        "family",
-        "description",
-        "unit",
-        "kind",
-        "higher_is",
-        "controlled_by",
-        "audience",
-        "reason",
-        "missing",
-    )
-    return {name: getattr(feature, name) for name in names}
+@features_app.command(name="drift")
+def features_drift(context: typer.Context, as_of: AsOf = None) -> None:
+    """How far the features of the open deals are from those that the model was trained on."""
+    from dealcast import feature_report
+
+    session: Session = context.obj
+    session.hand_over(feature_report.feature_drift(session.workspace, as_of), display.show_drift)
 
 
 @keys_app.command(name="create")
@@ -384,7 +371,7 @@ def doctor(context: typer.Context) -> None:
 GROUPS = {"": app, "models": models_app, "features": features_app}
 RESERVED = {
     "": ("connect", "map", "sync", "push") + ("kpis", "digest", "run", "backup", "restore"),
-    "features": ("build", "drift"),
+    "features": ("build",),
 }
 """Commands whose names are taken and whose work is not built yet."""
 

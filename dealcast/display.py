@@ -305,9 +305,33 @@ def show_promotion(console: Console, promotion: Any) -> None:
 
 def show_features(console: Console, document: Document) -> None:
     """The catalogue, one feature a line."""
-    columns = ("name", "unit", "higher_is", "controlled_by", "audience", "description")
-    rows = [[text(feature[column]) for column in columns] for feature in document["features"]]
-    table(console, ("feature", "unit", "higher is", "controlled by", "audience", "meaning"), rows)
+    columns = ("name", "unit", "higher_is", "controlled_by", "audience", "known_share", "importance")
+    titles = ("feature", "unit", "higher is", "controlled by", "audience", "known>", "importance>", "meaning")
+    rows = []
+    for feature in document["features"]:
+        told = [text(feature[column]) for column in columns[:5]]
+        rows.append(
+            (*told, *("" if feature[c] is None else f"{feature[c]:.1%}" for c in columns[5:]), feature["description"])
+        )
+    table(console, titles, rows)
+
+
+def show_drift(console: Console, document: Document) -> None:
+    """The features farthest from their training first."""
+    console.print(f"{document['deals']:,} open deals as of {text(document['as_of'])} beside those")
+    console.print(f"{document['model_version']} was trained on; an index above .2 and above chance is a change.")
+    rows = [
+        (
+            each["name"],
+            f"{each['index']:.3f}",
+            f"{each['by_chance']:.3f}",
+            f"{each['known_share_then']:.0%}",
+            f"{each['known_share_now']:.0%}",
+            "changed" if each["alarm"] else "",
+        )
+        for each in document["features"]
+    ]
+    table(console, ("feature", "index>", "by chance>", "known then>", "known now>", ""), rows)
 
 
 def show_new_key(console: Console, document: Document) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from crm.calendar import Calendar
-from models.bins import CAUSES, bin_outcomes, bin_rows, build_grid, days_to_close_date
+from models.bins import BIN_INPUTS, CAUSES, bin_outcomes, bin_rows, build_grid, days_to_close_date
 from models.curves import Curves
 from models.encoding import DeclaredFeature, FeatureEncoder
 from models.learners import HazardSettings, Intensity, TrainingRows, fit_design, fit_intensities
@@ -96,6 +96,19 @@ class HazardModel:
     def with_weight(self, weight_linear: float) -> "HazardModel":
         """The same learners, blended otherwise."""
         return replace(self, weight_linear=weight_linear)
+
+    def importance(self) -> pd.Series:
+        """Each input's share of the trees' gain, the mean over the causes; all zero without trees."""
+        return sum((self.gain_shares(cause) for cause in CAUSES), start=0.0) / len(CAUSES)
+
+    def gain_shares(self, cause: str) -> pd.Series:
+        """How much each input reduced the loss of one cause's trees, as a share of all; all zero without trees."""
+        names = [*self.encoder.columns, *BIN_INPUTS]
+        trees = self.intensities[cause].trees
+        if trees is None:
+            return pd.Series(0.0, index=names)
+        gains = pd.Series(trees.feature_importance("gain"), index=names)
+        return gains / max(gains.sum(), 1e-12)
 
     def to_dict(self) -> dict[str, Any]:
         return {

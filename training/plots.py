@@ -5,7 +5,7 @@ from io import BytesIO
 import pandas as pd
 from matplotlib.figure import Figure
 
-from models.bins import BIN_INPUTS, CAUSES
+from models.bins import CAUSES
 from models.hazard import HazardModel
 from training.metrics import reliability
 
@@ -34,20 +34,10 @@ def importance_plot(hazards: HazardModel) -> bytes:
     """How much each input of the trees reduced their loss, as a share of all, by cause."""
     figure = Figure(figsize=(9, 7), layout="constrained")
     for axes, cause in zip(figure.subplots(1, len(CAUSES)), CAUSES, strict=True):
-        gains = gain_shares(hazards, cause).head(SHOWN).iloc[::-1]
+        gains = hazards.gain_shares(cause).sort_values(kind="stable").tail(SHOWN)
         axes.barh(gains.index, gains.to_numpy())
         axes.set_title(f"{cause}: share of the gain")
     return _png(figure)
-
-
-def gain_shares(hazards: HazardModel, cause: str) -> pd.Series:
-    """Each input's share of the trees' gain, largest first; all zero without trees."""
-    names = [*hazards.encoder.columns, *BIN_INPUTS]
-    trees = hazards.intensities[cause].trees
-    if trees is None:
-        return pd.Series(0.0, index=names)
-    gains = pd.Series(trees.feature_importance("gain"), index=names)
-    return (gains / max(gains.sum(), 1e-12)).sort_values(ascending=False, kind="stable")
 
 
 def _png(figure: Figure) -> bytes:
