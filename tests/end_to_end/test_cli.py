@@ -368,6 +368,23 @@ def test_the_catalogue_tells_every_feature(tmp_path):
     assert code == 2 and error["code"] == "not_found" and "close_date_pushes" in error["details"][0]["next_step"]
 
 
+def test_features_are_told_with_their_worth_to_the_champion_and_custom_fields_with_them(trained):
+    features = {each["name"]: each for each in done(trained[0], "features", "list")["features"]}
+    assert "category:competitor" in features
+    used = [each for each in features.values() if each["importance"] is not None]
+    assert len(used) > 20 and 0 < sum(each["importance"] for each in used) <= 1
+    assert all(0 <= each["known_share"] <= 1 for each in used)
+    assert done(trained[0], "features", "show", "category:competitor") == features["category:competitor"]
+
+
+def test_drift_is_told_of_every_feature_the_model_uses_the_farthest_first(trained):
+    document = done(trained[0], "features", "drift")
+    assert document["model_version"] == trained[1]["champion"] and document["deals"] > 0
+    indices = [each["index"] for each in document["features"]]
+    assert len(indices) > 20 and indices == sorted(indices, reverse=True) and min(indices) >= 0
+    assert not {"days_to_period_end", "business_days_left"} & {each["name"] for each in document["features"]}
+
+
 def test_the_doctor_finds_nothing_wrong_with_a_trained_workspace(trained):
     document = done(trained[0], "doctor")
     assert document["ok"] and all(check["ok"] for check in document["checks"])
@@ -404,7 +421,7 @@ def test_the_doctor_names_a_damaged_model_and_hides_the_ledger_s_password(worksp
         (3, ["backtest"]),
         (2, ["backtest", "--periods", "0"]),
         (2, ["models", "compare", "a", "b"]),
-        (2, ["features", "drift"]),
+        (3, ["features", "drift"]),
         (3, ["check"]),
         (3, ["train"]),
         (3, ["score"]),
