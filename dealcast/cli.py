@@ -308,6 +308,26 @@ def features_drift(context: typer.Context, as_of: AsOf = None) -> None:
     session.hand_over(feature_report.feature_drift(session.workspace, as_of), display.show_drift)
 
 
+@features_app.command(name="build")
+def features_build(
+    context: typer.Context,
+    as_of: AsOf = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the frames go; by default in the workspace.")
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option("--most", metavar="N", min=1, help="At most about so many snapshots, if not 80000.")
+    ] = None,
+) -> None:
+    """Write the snapshots that training looks at, with all features, as Parquet files; of any number of deals."""
+    from dealcast import frames
+
+    session: Session = context.obj
+    with progress_of("features") as progress:
+        document = frames.build_frames(session, as_of=as_of, out=out, most=most, progress=progress)
+    session.hand_over(document, display.show_pairs)
+
+
 @keys_app.command(name="create")
 def keys_create(
     context: typer.Context,
@@ -371,7 +391,6 @@ def doctor(context: typer.Context) -> None:
 GROUPS = {"": app, "models": models_app, "features": features_app}
 RESERVED = {
     "": ("connect", "map", "sync", "push") + ("kpis", "digest", "run", "backup", "restore"),
-    "features": ("build",),
 }
 """Commands whose names are taken and whose work is not built yet."""
 
