@@ -105,10 +105,10 @@ class HazardModel:
         """How much each input reduced the loss of one cause's trees, as a share of all; all zero without trees."""
         names = [*self.encoder.columns, *BIN_INPUTS]
         trees = self.intensities[cause].trees
-        if trees is None:
-            return pd.Series(0.0, index=names)
-        gains = pd.Series(trees.feature_importance("gain"), index=names)
-        return gains / max(gains.sum(), 1e-12)
+        gains = np.zeros(len(names)) if trees is None else trees.feature_importance("gain")
+        # The days left in the period come twice: as known at the moment, and of each bin.
+        shares = pd.Series(gains / max(gains.sum(), 1e-12), index=names)
+        return shares.groupby(level=0, sort=False).sum()
 
     def to_dict(self) -> dict[str, Any]:
         return {
