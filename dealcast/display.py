@@ -131,6 +131,12 @@ def show_scores(console: Console, document: Document) -> None:
     show_deals(console, top)
     if len(scores) > len(top):
         console.print(f"… and {len(scores) - len(top):,} more: `--out FILE` or `--json` gives all of them.")
+    if document["shadow"] is not None:
+        shadow = document["shadow"]
+        console.print(
+            f"In the shadow, unpublished: {shadow['challenger']} differs by {shadow['mean_distance']:.1f} points "
+            f"a deal, by more than 10 on {shadow['far_apart']:,}."
+        )
 
 
 def show_deals(console: Console, scores: pd.DataFrame) -> None:

@@ -183,8 +183,19 @@ def score(session: Session, *, as_of: str | None, progress: Progress) -> Documen
     if not view.moment.is_past:
         progress("publish", 0.9)
         session.ledger.publish_scores(view.publication("scores", session.now), scores)
+    shadow = None if view.moment.is_past else _shadow(session, view, scores)
     period = view.tables.calendar.period_of(view.moment.at)
-    return {**view.document(period, deals=len(scores)), "out": None, "scores": scores}
+    return {**view.document(period, deals=len(scores)), "shadow": shadow, "out": None, "scores": scores}
+
+
+def _shadow(session: Session, view: View, scores: pd.DataFrame) -> Document | None:
+    """What the challenger would have said of the same deals; kept, not published."""
+    from dealcast.shadow import shadow_score
+
+    champion = view.bundle.model_version
+    return shadow_score(
+        session.workspace, view.tables, scores, champion=champion, as_of=view.moment.at, now=session.now
+    )
 
 
 def forecast(

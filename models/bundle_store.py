@@ -22,6 +22,7 @@ ROLLBACK = "rollback"
 """The reason of a promotion that goes one step back; any other one goes forward, also to a model that served before."""
 LONG_TEXT = 2000
 """Texts longer than this (boosters) get a file of their own beside the part they belong to."""
+_BEFORE_ALL = pd.Timestamp(0, tz="UTC")
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,30 @@ def set_champion(workspace: Path, model_version: str, *, by: str, reason: str, a
 def list_promotions(workspace: Path) -> list[Promotion]:
     """Every move of the champion, oldest first."""
     return [Promotion(**line) for line in _lines(workspace, "promotions.jsonl")]
+
+
+def find_challenger(workspace: Path) -> str | None:
+    """The model that waits for the champion's place: the last one trained since the champion was promoted.
+
+    None without a champion, and where no model was registered later or none is of a moment as late as the champion's.
+    """
+    champion = read_champion(workspace)
+    if champion is None:
+        return None
+    promoted_at = max((pd.Timestamp(each.at) for each in list_promotions(workspace)), default=_BEFORE_ALL)
+    registered = _lines(workspace, "registered.jsonl")
+    since = {line["model_version"] for line in registered if pd.Timestamp(line["at"]) > promoted_at}
+    bundles = list_bundles(workspace)
+    reigning = next((each for each in bundles if each["model_version"] == champion), None)
+    if reigning is None:
+        return None
+    waiting = [
+        each["model_version"]
+        for each in bundles
+        if each["model_version"] in since - {champion}
+        and pd.Timestamp(each["trained_as_of"]) >= pd.Timestamp(reigning["trained_as_of"])
+    ]
+    return waiting[-1] if waiting else None
 
 
 def previous_champion(workspace: Path) -> str:
