@@ -11,6 +11,7 @@ from crm.history import DealHistory, build_history, classify_fields, snapshot_sp
 from crm.synthetic import CompanyConfig, CompanyState, export, simulate
 from crm.tables import CrmTables
 from features.build import build_features
+from tests.reference.untidy import with_offers
 
 PLAIN = CompanyConfig(seed=11, n_reps=4, n_teams=2, n_regions=2, deals_per_week=2.0, days=420)
 EVENTFUL = replace(
@@ -53,7 +54,7 @@ def state_of(name: str) -> CompanyState:
 def taken(name: str, moment: pd.Timestamp | None = None) -> CrmTables:
     """The export of a company taken at a moment; default: at the end of its life."""
     tables = export(state_of(name), moment)
-    return without_declarations(tables) if name == NOTHING_DECLARED else tables
+    return with_offers(without_declarations(tables) if name == NOTHING_DECLARED else tables)
 
 
 def without_declarations(tables: CrmTables) -> CrmTables:

@@ -23,7 +23,7 @@ def with_offers(tables: CrmTables) -> CrmTables:
         term_months=12.0 * (1 + number % 3),
         ends_on=born + pd.to_timedelta(400 + number % 5 * 30, unit="D"),
         arr_change=1000.0 * (number % 7),
-        partner_account_id=deals["account_id"].where(number % 4 == 0),
+        partner_account_id=pd.Series("a partner", index=deals.index, dtype="str").where(number % 4 == 0),
         seats=(number % 11).astype("float64").where(number % 6 > 0),
         pilot_ends_on=(born + pd.to_timedelta(number % 90, unit="D")).where(number % 3 > 0),
         kick_off_at=(deals["created_at"] + pd.to_timedelta(number % 50, unit="h")).where(number % 5 > 0),
