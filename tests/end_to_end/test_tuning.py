@@ -1,26 +1,27 @@
 """Tuning on a very small company: nothing later is read, an interrupted search goes on, and luck is not promoted."""
 
+import json
 from dataclasses import asdict, replace
 from datetime import date
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from crm.history import build_history
 from crm.store import import_lock, write_version
 from crm.synthetic import CompanyConfig, export, simulate
 from crm.truncation import truncate_export
+from dealcast.cli import answer
+from models.bundle_store import bundles_folder, read_manifest
 from models.learners import HazardSettings
 from training import tracking
 from training.evaluate import Snapshots
-from training.fit import take_snapshots, train
+from training.fit import take_snapshots
 from training.splits import walk_forward_folds
 from training.tune import Search, Trial, compare_settings, confirm_best, plan_tuning, read_trials, tune_settings
 
 pytestmark = pytest.mark.slow
 
-NOW = pd.Timestamp("2026-02-01", tz="UTC")
 COMPANY = CompanyConfig(seed=5, start=date(2024, 9, 2), days=430, n_reps=4, n_teams=2, n_regions=1, deals_per_week=5)
 QUICK = HazardSettings(rounds=20)
 WILD = HazardSettings(
@@ -108,16 +109,18 @@ def test_what_looked_best_is_refused_if_it_does_not_hold_up_and_used_if_it_does(
     assert turned.value == pytest.approx(-lucky.difference.value)
 
 
-def test_a_training_keeps_its_settings_and_every_trial(tmp_path, tables):
+def test_a_training_keeps_its_settings_and_every_trial(tmp_path, tables, capsys):
     with import_lock(tmp_path):
         write_version(tmp_path, tables, changed=set(tables.tables), stages_derived=False, currency_given=True)
-    report = train(tmp_path, now=NOW, trials=2, workers=1)
-    card = report.bundle.manifest
+    asked = ["train", "--trials", "2", "--minutes", "60", "--workers", "1"]
+    assert answer(["--workspace", str(tmp_path), "--json", *asked]) == 0
+    report = json.loads(capsys.readouterr().out)
+    card = read_manifest(bundles_folder(tmp_path) / report["model_version"])
     assert card["tuning"]["trials"] == 2 and card["tuning"]["note"] in card["limits"]
     assert card["settings"] == asdict(HazardSettings()) or card["tuning"]["is_tuned"]
     client = tracking._client(tmp_path)
     experiment = client.get_experiment_by_name("dealcast").experiment_id
-    below = client.search_runs([experiment], filter_string=f"tags.mlflow.parentRunId = '{report.run_id}'")
+    below = client.search_runs([experiment], filter_string=f"tags.mlflow.parentRunId = '{report['run_id']}'")
     assert {each.info.run_name for each in below} == {"trial 0", "trial 1"}
     assert all("log_loss" in each.data.metrics for each in below)
-    assert client.get_run(report.run_id).data.params["settings/leaves"] == str(card["settings"]["leaves"])
+    assert client.get_run(report["run_id"]).data.params["settings/leaves"] == str(card["settings"]["leaves"])
