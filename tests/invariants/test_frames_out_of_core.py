@@ -31,7 +31,7 @@ def stored(workspace: Path, tables: CrmTables) -> CrmTables:
 
 
 def with_oddities(tables: CrmTables) -> CrmTables:
-    """Fields only this CRM has; activities of no deal and of deals that are not there; a bulk load over many ranges."""
+    """Fields only this CRM has; activities of no deal or of none that is there; a bulk load over ranges; gold."""
     deals, activities = tables.get("deals"), tables.get("activities").copy()
     number = pd.Series(np.arange(len(deals)), index=deals.index)
     deals = deals.assign(
@@ -45,7 +45,15 @@ def with_oddities(tables: CrmTables) -> CrmTables:
     deals.loc[early, "created_at"] = same_instant
     activities.loc[activities.index[::50], "deal_id"] = None
     activities.loc[activities.index[1::50], "deal_id"] = "somewhere else"
-    tables = tables.with_tables(deals=deals, activities=activities.sort_values("deal_id", kind="stable"))
+    # A currency that only the first range of deals has ever seen.
+    deals.loc[deals.index[:5], "currency"] = "XAU"
+    rates = tables.get("exchange_rates")
+    gold = rates.iloc[:1].assign(currency="XAU", rate_to_base=9.0)
+    tables = tables.with_tables(
+        deals=deals,
+        activities=activities.sort_values("deal_id", kind="stable"),
+        exchange_rates=pd.concat([rates, gold], ignore_index=True),
+    )
     calendar = replace(tables.calendar, stable_fields=(*tables.calendar.stable_fields, "competitor", "seats"))
     tables = replace(tables, calendar=calendar)
     return replace(tables, field_classes=classify_fields(tables))
