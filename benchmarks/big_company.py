@@ -16,26 +16,31 @@ from time import perf_counter
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from benchmarks.big_company_tables import (
+    AS_OF,
+    DAY,
+    END,
+    LOST,
+    STAGES,
+    START,
+    WON,
+    Size,
+    few_tables,
+    frame_of,
+    ids_of,
+    texts,
+)
 from crm.calendar import INSTANT, Calendar
-from crm.contract import empty_frame
 from crm.facts import classify_fields
 from crm.store import write_version_in_parts
 from crm.tables import CrmTables
 
-AS_OF = pd.Timestamp("2026-01-05", tz="UTC").as_unit("us")
-YEARS = 4
 DEALS_AT_ONCE = 50_000
-DAY = 86_400_000_000
-END = int(AS_OF.asm8.astype("int64"))
-START = END - int(YEARS * 365.25) * DAY
 MEAN_DAYS_OPEN = 80.0
 ACTIVITIES = 25.0
 SHARE_LATE = 0.1
 
-STAGES = ["Qualify", "Demo", "Proposal", "Negotiation", "Won", "Lost"]
-WON, LOST = 4, 5
 CATEGORIES = ["pipeline", "best_case", "commit", "closed", "omitted"]
 CLOSED, OMITTED = 3, 4
 DEAL_TYPES = ["new", "expansion", "renewal"]
@@ -43,32 +48,11 @@ LEAD_SOURCES = ["inbound", "outbound", "event", "partner"]
 CURRENCIES = ["USD", "EUR"]
 TYPES, TYPE_SHARES = ["email", "call", "meeting", "task"], [0.6, 0.2, 0.15, 0.05]
 DIRECTIONS = ["inbound", "outbound"]
-REGIONS = ["Americas", "EMEA", "APAC", "LATAM"]
-INDUSTRIES = ["Software", "Retail", "Finance", "Logistics", "Manufacturing"]
-SEGMENTS = ["SMB", "Mid-market", "Enterprise"]
 FIELDS = ["stage", "close_date", "amount", "forecast_category", "owner_id"]
 CALENDAR = Calendar(
     base_currency="USD",
     stable_fields=("account_id", "owner_id", "deal_type", "lead_source", "currency"),
 )
-
-
-@dataclass(frozen=True)
-class Size:
-    """How many there are of everything that does not grow with a chunk."""
-
-    deals: int
-    seed: int
-
-    @property
-    def accounts(self) -> int:
-        """A quarter as many as deals."""
-        return max(8, self.deals // 4)
-
-    @property
-    def reps(self) -> int:
-        """One for 300 deals."""
-        return max(16, self.deals // 300)
 
 
 @dataclass(frozen=True)
@@ -98,7 +82,7 @@ def write_company(workspace: Path, *, deals: int, seed: int = 1) -> str:
     """Write a company of so many deals as a new data version; returns its name."""
     size = Size(deals, seed)
     sample = next(_parts(Size(min(deals, DEALS_AT_ONCE), seed)))
-    described = CrmTables(_few_tables(size), CALENDAR, AS_OF, "", {}, AS_OF)
+    described = CrmTables(few_tables(size), CALENDAR, AS_OF, "", {}, AS_OF)
     # Histories are complete by making, so what a sample shows of a field holds for all.
     classes = {
         field: replace(known, since=known.since and pd.Timestamp(START, unit="us", tz="UTC").as_unit("us"))
@@ -115,7 +99,7 @@ def _parts(size: Size) -> Iterator[dict[str, pd.DataFrame]]:
         rng = np.random.default_rng([size.seed, chunk])
         number = np.arange(first, min(first + DEALS_AT_ONCE, size.deals))
         lives = _lives(size, number, rng)
-        ids = _ids("006", number, 9)
+        ids = ids_of("006", number, 9)
         contacts = rng.integers(1, 5, len(number))
         deals, history = _deals_and_history(size, lives, ids, rng)
         history["_sequence"] = written + np.arange(len(history), dtype="float64")
@@ -151,15 +135,15 @@ def _deals_and_history(
     given = {
         "deal_id": ids,
         "created_at": pa.array(lives.created_at, pa.timestamp("us", "UTC")),
-        "stage": _texts(STAGES, stage),
-        "account_id": _ids("001", rng.integers(0, size.accounts, count), 8),
+        "stage": texts(STAGES, stage),
+        "account_id": ids_of("001", rng.integers(0, size.accounts, count), 8),
         "owner_id": owner,
-        "deal_type": _texts(DEAL_TYPES, rng.integers(0, 3, count)),
-        "lead_source": _texts(LEAD_SOURCES, rng.integers(0, 4, count)),
-        "currency": _texts(CURRENCIES, (rng.random(count) < 0.3).astype(int)),
+        "deal_type": texts(DEAL_TYPES, rng.integers(0, 3, count)),
+        "lead_source": texts(LEAD_SOURCES, rng.integers(0, 4, count)),
+        "currency": texts(CURRENCIES, (rng.random(count) < 0.3).astype(int)),
         "amount": amount.astype("float64"),
         "close_date": pa.array(close_day * DAY, pa.timestamp("us")),
-        "forecast_category": _texts(CATEGORIES, category),
+        "forecast_category": texts(CATEGORIES, category),
         "closed_at": pa.array(np.where(lives.is_closed, lives.seen_until, 0), mask=~lives.is_closed).cast(
             pa.timestamp("us", "UTC")
         ),
@@ -167,20 +151,20 @@ def _deals_and_history(
         "is_won": lives.is_won,
     }
     rows = [*stage_rows, *date_rows, *amount_rows, *category_rows, *owner_rows]
-    deals = _frame("deals", given).assign(_first_seen_at=pd.Series(pd.NaT, index=range(count), dtype=INSTANT))
+    deals = frame_of("deals", given).assign(_first_seen_at=pd.Series(pd.NaT, index=range(count), dtype=INSTANT))
     return deals, _history(ids, rows)
 
 
 def _stages(lives: Lives, rng: np.random.Generator) -> tuple[list[Rows], np.ndarray]:
     stage = np.zeros(len(lives.number), dtype=int)
-    rows = [_initial(lives, "stage", _texts(STAGES, stage))]
+    rows = [_initial(lives, "stage", texts(STAGES, stage))]
     for at in _moments(lives, 3, rng):
         moves = rng.random(len(stage)) < 0.45
         after = np.where(moves, np.clip(stage + np.where(rng.random(len(stage)) < 0.85, 1, -1), 0, 3), stage)
-        rows.append(_changed(at, "stage", _texts(STAGES, stage), _texts(STAGES, after), stage != after))
+        rows.append(_changed(at, "stage", texts(STAGES, stage), texts(STAGES, after), stage != after))
         stage = after
     final = np.where(lives.is_closed, np.where(lives.is_won, WON, LOST), stage)
-    rows.append(_changed(lives.seen_until, "stage", _texts(STAGES, stage), _texts(STAGES, final), stage != final))
+    rows.append(_changed(lives.seen_until, "stage", texts(STAGES, stage), texts(STAGES, final), stage != final))
     return rows, final
 
 
@@ -204,30 +188,28 @@ def _amounts(lives: Lives, rng: np.random.Generator) -> tuple[list[Rows], np.nda
     (at,) = _moments(lives, 1, rng)
     factor = np.where(rng.random(len(amount)) < 0.3, rng.choice([0.7, 0.9, 1.2], len(amount)), 1.0)
     final = np.round(amount * factor).astype("int64")
-    texts = (pa.array(values).cast(pa.large_string()) for values in (amount, final))
-    return [*rows, _changed(at, "amount", *texts, amount != final)], final
+    written = (pa.array(values).cast(pa.large_string()) for values in (amount, final))
+    return [*rows, _changed(at, "amount", *written, amount != final)], final
 
 
 def _categories(lives: Lives, rng: np.random.Generator) -> tuple[list[Rows], np.ndarray]:
     category = np.zeros(len(lives.number), dtype=int)
-    rows = [_initial(lives, "forecast_category", _texts(CATEGORIES, category))]
+    rows = [_initial(lives, "forecast_category", texts(CATEGORIES, category))]
     for at in _moments(lives, 2, rng):
         after = np.where(rng.random(len(category)) < 0.3, rng.integers(0, 3, len(category)), category)
         rows.append(
-            _changed(
-                at, "forecast_category", _texts(CATEGORIES, category), _texts(CATEGORIES, after), category != after
-            )
+            _changed(at, "forecast_category", texts(CATEGORIES, category), texts(CATEGORIES, after), category != after)
         )
         category = after
     final = np.where(lives.is_closed, np.where(lives.is_won, CLOSED, OMITTED), category)
-    before, after = _texts(CATEGORIES, category), _texts(CATEGORIES, final)
+    before, after = texts(CATEGORIES, category), texts(CATEGORIES, final)
     return [*rows, _changed(lives.seen_until, "forecast_category", before, after, category != final)], final
 
 
 def _owners(size: Size, lives: Lives, rng: np.random.Generator) -> tuple[list[Rows], pa.Array]:
     (at,) = _moments(lives, 1, rng)
     other = np.where(rng.random(len(lives.rep)) < 0.07, rng.integers(0, size.reps, len(lives.rep)), lives.rep)
-    before, after = _ids("005", lives.rep, 6), _ids("005", other, 6)
+    before, after = ids_of("005", lives.rep, 6), ids_of("005", other, 6)
     return [_changed(at, "owner_id", before, after, lives.rep != other)], after
 
 
@@ -246,17 +228,17 @@ def _activities(
     deal, occurred, logged, count = deal[order], occurred[order], logged[order], len(deal)
     contact = (rng.random(count) * contacts[deal]).astype("int64")
     given = {
-        "activity_id": _ids("00T", chunk * 100_000_000 + np.arange(count), 13),
+        "activity_id": ids_of("00T", chunk * 100_000_000 + np.arange(count), 13),
         "occurred_at": pa.array(occurred, pa.timestamp("us", "UTC")),
         "deal_id": ids.take(pa.array(deal)),
-        "user_id": _ids("005", lives.rep[deal], 6),
-        "contact_id": _ids("003", lives.number[deal] * 8 + contact, 10),
-        "type": _texts(TYPES, rng.choice(len(TYPES), count, p=TYPE_SHARES)),
-        "direction": _texts(DIRECTIONS, (rng.random(count) < 0.6).astype(int)),
+        "user_id": ids_of("005", lives.rep[deal], 6),
+        "contact_id": ids_of("003", lives.number[deal] * 8 + contact, 10),
+        "type": texts(TYPES, rng.choice(len(TYPES), count, p=TYPE_SHARES)),
+        "direction": texts(DIRECTIONS, (rng.random(count) < 0.6).astype(int)),
         "logged_at": pa.array(logged, pa.timestamp("us", "UTC")),
         "duration_minutes": rng.integers(5, 60, count).astype("float64"),
     }
-    return _frame("activities", given)
+    return frame_of("activities", given)
 
 
 def _contacts(lives: Lives, ids: pa.Array, contacts: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
@@ -265,79 +247,13 @@ def _contacts(lives: Lives, ids: pa.Array, contacts: np.ndarray, rng: np.random.
     lasted = (lives.seen_until - lives.created_at)[deal]
     given = {
         "deal_id": ids.take(pa.array(deal)),
-        "contact_id": _ids("003", lives.number[deal] * 8 + place, 10),
-        "role": _texts(["champion", "decision maker", "user"], rng.integers(0, 3, len(deal))),
+        "contact_id": ids_of("003", lives.number[deal] * 8 + place, 10),
+        "role": texts(["champion", "decision maker", "user"], rng.integers(0, 3, len(deal))),
         "added_at": pa.array(
             lives.created_at[deal] + (rng.random(len(deal)) * lasted).astype("int64"), pa.timestamp("us", "UTC")
         ),
     }
-    return _frame("deal_contacts", given)
-
-
-def _few_tables(size: Size) -> dict[str, pd.DataFrame]:
-    """The tables that do not come in chunks."""
-    rng = np.random.default_rng([size.seed, 1_000_000])
-    count = size.accounts
-    accounts = {
-        "account_id": _ids("001", np.arange(count), 8),
-        "industry": _texts(INDUSTRIES, rng.integers(0, len(INDUSTRIES), count)),
-        "segment": _texts(SEGMENTS, rng.integers(0, 3, count)),
-        "region": _texts(REGIONS, rng.integers(0, 4, count)),
-        "employees": np.round(np.exp(rng.normal(5.0, 1.5, count))) + 1,
-        "created_at": pa.array(np.full(count, START), pa.timestamp("us", "UTC")),
-    }
-    stages = {
-        "stage": STAGES,
-        "sort_order": np.arange(1.0, 7.0),
-        "is_closed": np.arange(6) >= WON,
-        "is_won": np.arange(6) == WON,
-        "default_probability": [0.1, 0.25, 0.5, 0.75, 1.0, 0.0],
-    }
-    months = pd.date_range(pd.Timestamp("2021-12-01", tz="UTC"), AS_OF, freq="MS").as_unit("us")
-    rates = {
-        "currency": ["EUR"] * len(months),
-        "valid_from": pa.array(months.asi8, pa.timestamp("us", "UTC")),
-        "rate_to_base": np.round(1.1 + rng.normal(0, 0.02, len(months)), 4),
-    }
-    users, user_history = _people(size, rng)
-    return {
-        "accounts": _frame("accounts", accounts),
-        "users": users,
-        "user_history": user_history,
-        "stages": _frame("stages", stages),
-        "exchange_rates": _frame("exchange_rates", rates),
-    }
-
-
-def _people(size: Size, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reps in teams of eight with a manager each, a director a region, one executive; a tenth of the reps moved."""
-    reps, teams = size.reps, -(-size.reps // 8)
-    team = np.arange(reps) // 8
-    managers, directors = reps + np.arange(teams), reps + teams + np.arange(4)
-    executive = reps + teams + 4
-    region = np.concatenate([team % 4, np.arange(teams) % 4, np.arange(4)])
-    above = np.concatenate([managers[team], directors[np.arange(teams) % 4], np.full(4, executive)])
-    roles = ["rep"] * reps + ["manager"] * teams + ["director"] * 4 + ["executive"]
-    names = [f"Team {number}" for number in range(teams)]
-    hired = START - rng.integers(30, 2000, executive + 1) * DAY
-    users = {
-        "user_id": _ids("005", np.arange(executive + 1), 6),
-        "role": roles,
-        "manager_id": pa.array([*_ids("005", above, 6).to_pylist(), None], pa.large_string()),
-        "team": [*(names[number] for number in team), *names, *[None] * 5],
-        "region": [*(REGIONS[number] for number in region), None],
-        "hired_at": pa.array(hired, pa.timestamp("us", "UTC")),
-    }
-    moved = np.flatnonzero(rng.random(reps) < 0.1)
-    moves = {
-        "user_id": _ids("005", moved, 6),
-        "changed_at": pa.array(rng.integers(START, END, len(moved)), pa.timestamp("us", "UTC")),
-        "field": ["team"] * len(moved),
-        "old_value": [names[number] for number in (team[moved] + 1) % teams],
-        "new_value": [names[number] for number in team[moved]],
-    }
-    history = _frame("user_history", moves).assign(_sequence=np.arange(len(moved), dtype="float64"))
-    return _frame("users", users), history
+    return frame_of("deal_contacts", given)
 
 
 def _moments(lives: Lives, count: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -363,34 +279,18 @@ def _history(ids: pa.Array, rows: list[Rows]) -> pd.DataFrame:
     given = {
         "deal_id": ids.take(pa.array(deal)).take(order),
         "changed_at": pa.array(at, pa.timestamp("us", "UTC")).take(order),
-        "field": _texts(FIELDS, field).take(order),
+        "field": texts(FIELDS, field).take(order),
         "old_value": pa.concat_arrays([part.old for part in rows]).take(order),
         "new_value": pa.concat_arrays([part.new for part in rows]).take(order),
     }
-    return _frame("deal_history", given)
-
-
-def _ids(prefix: str, numbers: np.ndarray, digits: int) -> pa.Array:
-    texts = pc.utf8_lpad(pa.array(numbers).cast(pa.large_string()), digits, "0")
-    return pc.binary_join_element_wise(pa.scalar(prefix, pa.large_string()), texts, pa.scalar("", pa.large_string()))
-
-
-def _texts(names: list[str], places: np.ndarray) -> pa.Array:
-    return pa.array(names, pa.large_string()).take(pa.array(places))
+    return frame_of("deal_history", given)
 
 
 def _dates(days: np.ndarray) -> pa.Array:
     """Days since 1970 as text."""
     first = int(days.min())
-    texts = np.datetime_as_string(np.arange(first, int(days.max()) + 1).astype("datetime64[D]"))
-    return pa.array(texts.tolist(), pa.large_string()).take(pa.array(days - first))
-
-
-def _frame(table: str, given: dict[str, object]) -> pd.DataFrame:
-    """A table in the contract's columns and types; what is not given is empty."""
-    whole = empty_frame(table)
-    made = pa.table(given).to_pandas()
-    return made.reindex(columns=whole.columns).astype(whole.dtypes)
+    written = np.datetime_as_string(np.arange(first, int(days.max()) + 1).astype("datetime64[D]"))
+    return pa.array(written.tolist(), pa.large_string()).take(pa.array(days - first))
 
 
 def main() -> None:
