@@ -88,7 +88,7 @@ def on_spark(inputs: Mapping[str, Mapping[str, Relation]], **session) -> dict[st
         return {name: run(asked(name)[0], relations) for name, relations in inputs.items()}
 
 
-@pytest.fixture(scope="module", params=["local, Arrow", "local, Parquet", "cluster, Arrow", "cluster, Parquet"])
+@pytest.fixture(scope="module", params=["local, Arrow", "cluster, Parquet"])
 def found(request, parquet, tmp_path_factory) -> dict[str, pa.Table]:
     """The features of each company by one way of running Spark; one session at a time, as a process can have."""
     place, kind = request.param.split(", ")
