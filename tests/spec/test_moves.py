@@ -53,6 +53,15 @@ def test_a_stage_is_skipped_and_counted_in_the_deals_own_pipeline(pipeline, skip
     assert feature_of(tables, "days_since_stage_advance", "2026-02-03") == 2
 
 
+def test_a_move_to_another_pipeline_is_compared_by_the_places_in_both():
+    rows = [*moved("stage", ("2026-02-01", "B", "C")), *moved("pipeline", ("2026-02-01", "long", "short"))]
+    tables = crm([DEAL | {"stage": "C", "pipeline": "short"}], deal_history=rows, stages=STAGES, tracked=["pipeline"])
+    # Second of three before, second of two after: neither forward nor back.
+    built = features_of(tables, ("d1", "2026-02-02")).iloc[0]
+    assert built[["stage_moves", "stage_regressions", "stages_skipped"]].tolist() == [1, 0, 0]
+    assert built[["days_since_stage_advance"]].isna().all()
+
+
 def test_the_amount_is_compared_with_what_it_was_before_its_changes():
     rows = moved("amount", ("2026-02-01", "100", "150"), ("2026-02-02", "150", "120"))
     tables = crm([DEAL | {"amount": 120.0}], deal_history=rows, tracked=["amount"])
