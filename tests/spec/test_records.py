@@ -87,10 +87,11 @@ def test_what_ends_at_the_moment_counts_and_later_does_not():
 def test_deals_loaded_in_bulk_tell_who_won_but_not_how_long_it_took():
     at = "2026-01-10T12:00:07"
     loaded = [ended(f"b{n}", "Won", created_at=at, owner_id="u1") for n in range(100)]
-    tables = crm([DEAL | {"owner_id": "u1"}, *loaded], tracked=TRACKED)
+    tables = crm([DEAL | {"owner_id": "u1"}, *loaded], deal_history=[], tracked=TRACKED)
     built = features_of(tables, ("d1", "2026-06-11")).iloc[0]
     assert built["owner_win_rate"] > 0.9
     assert built[["age_pace", "owner_cycle_days", "owner_ramp_days"]].isna().all()
+    assert built["stage_pace"] == 1.0  # nobody's days in this stage are known
     dated = crm([DEAL | {"owner_id": "u1"}], tracked=TRACKED)
     assert feature_of(dated, "owner_ramp_days", "2026-06-11") == 10
 
