@@ -17,7 +17,7 @@ START = pd.Timestamp("2026-01-01", tz="UTC").as_unit("us")
 LAST = 120
 OPEN, CLOSED = ["Open A", "Open B", "Open C"], ["Won", "Lost"]
 VALUES: dict[str, list[str]] = {
-    "stage": [*OPEN, *OPEN, *CLOSED, "of another time"],
+    "stage": [*OPEN, *CLOSED, "of another time"],
     "close_date": ["2026-01-20", "2026-02-10", "2026-04-05"],
     "amount": ["10.0", "20.0", "-5.0", "0.0"],
     "owner_id": ["u1", "u2", "u3", "nobody we know"],
@@ -37,7 +37,7 @@ VALUES: dict[str, list[str]] = {
     "kick_off_at": ["2026-01-15 08:00:00+00:00", "2026-02-20 16:30:00+00:00"],
     "is_strategic": ["true", "false"],
 }
-OFTEN = ["stage", "stage", "close_date", "close_date", "amount", "owner_id", "forecast_category"]
+OFTEN = ["stage", "stage", "stage", "close_date", "amount", "owner_id", "account_id", "forecast_category"]
 OWN_FIELDS = {
     "plan": "str",
     "seats": "float64",
@@ -62,7 +62,7 @@ def maybe(strategy: st.SearchStrategy) -> st.SearchStrategy:
 def crms(draw: st.DrawFn) -> CrmTables:
     """Deals that close, silently or not, reopen, are deleted, merged, handed over, loaded in bulk or seen late."""
     deals, history = [], []
-    for number in range(draw(st.integers(2, 6))):
+    for number in range(draw(st.integers(4, 8))):
         deal_id = f"d{number}"
         born = draw(st.integers(0, 60))
         rows, last = _changes(draw, deal_id, max(0, born - 2))
@@ -71,7 +71,7 @@ def crms(draw: st.DrawFn) -> CrmTables:
         deals.append(_deal(draw, deal_id, instant(born), last, max([instant(born), *moves])))
     if draw(st.integers(0, 3)) == 0:
         deals += _loaded(draw)
-    ids = [deal["deal_id"] for deal in deals[:7]]
+    ids = [deal["deal_id"] for deal in deals[:5]]
     tables = {
         "deals": _deals(deals),
         "deal_history": frame("deal_history", draw(st.permutations(history))),
@@ -95,8 +95,8 @@ def crms(draw: st.DrawFn) -> CrmTables:
 
 def _changes(draw: st.DrawFn, deal_id: str, earliest: int) -> tuple[list[Row], dict[str, str | None]]:
     """History of a deal, now and then contradicting itself, and the last values it tells."""
-    fields = st.sampled_from([*OFTEN, *VALUES])
-    asked = draw(st.lists(st.tuples(st.integers(earliest, LAST), fields), max_size=9))
+    fields = st.sampled_from(OFTEN) | st.sampled_from([*VALUES])
+    asked = draw(st.lists(st.tuples(st.integers(earliest, LAST), fields), min_size=4, max_size=14))
     rows, last = [], {}
     for at, field in sorted(asked):
         values = maybe(st.sampled_from(VALUES[field]))
@@ -154,7 +154,7 @@ def _deals(rows: list[Row]) -> pd.DataFrame:
 
 
 def _rows(draw: st.DrawFn, ids: list[str], kind: st.SearchStrategy, *, most: int) -> list[Row]:
-    found = draw(st.lists(st.tuples(st.sampled_from(ids), kind), max_size=most))
+    found = draw(st.lists(st.tuples(st.sampled_from(ids), kind), min_size=most // 3, max_size=most))
     return [{"activity_id": f"x{place}", "deal_id": deal_id, **row} for place, (deal_id, row) in enumerate(found)]
 
 
