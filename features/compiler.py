@@ -168,7 +168,7 @@ def _render(term: Term, plan: _Plan) -> str:
 def _is_known(aggregate: Aggregate, plan: _Plan) -> str | None:
     """When the aggregate says something: all its rows may have been recorded. None: always; NULL: never."""
     if aggregate.entity != "deal":
-        return f"located.{aggregate.entity}_key IS NOT NULL"
+        return _is_known_of_party(aggregate, plan)
     if not aggregate.recorded:
         return None
     begun = [plan.inputs.since.get(source) for source in aggregate.recorded]
@@ -186,6 +186,17 @@ def _is_known(aggregate: Aggregate, plan: _Plan) -> str | None:
     if aggregate.source != "activity" or not plan.inputs.mailboxes:
         return known
     return f"{known} AND (located.owner_id IS NULL OR located.{plan.columns[_MAILBOX_SINCE]} <= {start})"
+
+
+def _is_known_of_party(aggregate: Aggregate, plan: _Plan) -> str:
+    """Whose it is must be known, and a window must not reach back before the first deal of all."""
+    known = f"located.{aggregate.entity}_key IS NOT NULL"
+    if aggregate.days is None:
+        return known
+    begun = plan.inputs.since.get("outcome")
+    if begun is None:
+        return "NULL"
+    return f"{known} AND located.as_of - {number(aggregate.days * DAY)} >= {number(begun)}"
 
 
 assert isinstance(Deal.created_at, Aggregate)

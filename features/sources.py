@@ -228,7 +228,7 @@ def _handed_over(history: DealHistory, field: str) -> pd.DataFrame:
 
 def _first_rows(tables: CrmTables, relations: dict[str, pd.DataFrame]) -> dict[str, float]:
     """Since when each source, each part of the activities and each field's history has rows at all."""
-    first = {name: float(rows["moment"].min()) for name in SOURCES if len(rows := relations[name])}
+    first = {name: float(rows["moment"].min()) for name in (*SOURCES, "outcome") if len(rows := relations[name])}
     activity, contact = relations["activity"], relations["contact"]
     for name in ("type", "direction"):
         for value, at in activity.groupby(name)["moment"].min().items():

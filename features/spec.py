@@ -196,7 +196,7 @@ class Party:
 
     Outcomes have the columns kind (opened, won, lost), created (of the deal; unknown if it was loaded in bulk) and, of
     ended deals, amount_base, days_open, pushes; passages, one for every stage that an ended deal had been in, have kind
-    (won, lost) and days.
+    (won, lost) and days. A window is unknown while it reaches back before the first deal of all.
     """
 
     name: str

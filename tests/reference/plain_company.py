@@ -406,6 +406,10 @@ class Known:
         owner, segment = self.value("owner_id"), self.account("segment")
         return (owner, segment) if known(owner) and known(segment) else None
 
+    def covers(self, days: float) -> bool:
+        """Whether the last so many days lie after the first deal of all was opened."""
+        return self.as_of - days * ONE_DAY >= self.company.history.spells["opened_at"].min()
+
     def closings(self, party: str | None = None, days: float | None = None) -> list[Row]:
         """Deals that ended so far, of the whole company or of whose this deal is."""
         whose = self.party(party) if party else None

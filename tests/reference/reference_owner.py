@@ -29,7 +29,7 @@ def owner_open_deals(deal: Known) -> Value:
 @reference
 def owner_wins_90d(deal: Known) -> Value:
     ends = deal.closings("owner_id", days=90)
-    return float(sum(end["won"] for end in ends)) if known(deal.value("owner_id")) else None
+    return float(sum(end["won"] for end in ends)) if known(deal.value("owner_id")) and deal.covers(90) else None
 
 
 @reference
@@ -66,7 +66,7 @@ def owner_push_habit(deal: Known) -> Value:
 @reference
 def owner_losses_90d(deal: Known) -> Value:
     ends = deal.closings("owner_id", days=90)
-    return float(sum(not end["won"] for end in ends)) if known(deal.value("owner_id")) else None
+    return float(sum(not end["won"] for end in ends)) if known(deal.value("owner_id")) and deal.covers(90) else None
 
 
 @reference

@@ -55,7 +55,7 @@ def test_the_age_of_a_reopened_deal_counts_from_the_reopening_and_its_moves_from
 
 def test_a_reopened_deal_was_won_once_and_is_open_again():
     deals = [DEAL | {"owner_id": "u1"}, DEAL | {"deal_id": "d2", "owner_id": "u1"}]
-    tables = crm(deals, deal_history=MOVES, tracked=["owner_id"])
+    tables = crm(deals, deal_history=MOVES, tracked=["owner_id"], recorded_since="2025-10-01")
     for moment, open_deals, wins in (("2026-01-31", 2, 0), ("2026-02-01", 1, 1), ("2026-03-01", 2, 1)):
         assert feature_of(tables, "owner_open_deals", moment, "d2") == open_deals
         assert feature_of(tables, "owner_wins_90d", moment, "d2") == wins

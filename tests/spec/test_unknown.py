@@ -118,9 +118,16 @@ def test_without_an_owner_the_owner_is_unknown_and_the_win_rate_is_the_companys(
 
 def test_an_owner_the_users_table_does_not_know_has_a_record_but_no_tenure():
     deal = DEAL | {"owner_id": "u9"}
-    built = features_of(crm([deal], tracked=["owner_id"]), ("d1", "2026-02-01")).iloc[0]
+    built = features_of(crm([deal], tracked=["owner_id"]), ("d1", "2026-04-01")).iloc[0]
     assert built["owner_known"] == 1 and built["owner_open_deals"] == 1 and built["owner_wins_90d"] == 0
     assert built[["owner_tenure_days"]].isna().all()
+
+
+def test_a_record_of_ninety_days_is_unknown_in_the_company_s_first_ninety_days():
+    won = {"deal_id": "w", "created_at": "2026-01-01", "stage": "Won", "closed_at": "2026-01-20", "owner_id": "u1"}
+    tables = crm([DEAL | {"owner_id": "u1"}, won], tracked=["owner_id"], recorded_since=None)
+    built = features_of(tables, ("d1", "2026-03-31T23:59:59"), ("d1", "2026-04-01"), names=["owner_wins_90d"])
+    assert built["owner_wins_90d"].tolist() == pytest.approx([NAN, 1], nan_ok=True)
 
 
 def test_an_amount_in_a_currency_without_a_rate_is_unknown():
