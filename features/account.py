@@ -42,17 +42,6 @@ def log_employees(deal: Deal) -> Term:
 
 
 @feature(
-    unit="share",
-    higher_is="better",
-    controlled_by="buyer",
-    reason="a win rate of {value:.0%} by the record of this account and the company",
-)
-def account_win_rate(deal: Deal) -> Term:
-    """Share of the account's closed deals that were won, shrunk to the company's."""
-    return win_rate(deal.account, toward=company_rate(deal), worth=PRIOR_DEALS)
-
-
-@feature(
     unit="count",
     higher_is="better",
     controlled_by="buyer",
@@ -85,18 +74,6 @@ def account_open_siblings(deal: Deal) -> Term:
 
 
 @feature(
-    unit="log of base currency",
-    higher_is="better",
-    controlled_by="buyer",
-    reason="this account has bought for {value} so far",
-    missing="no win yet",
-)
-def account_won_amount(deal: Deal) -> Term:
-    """Natural logarithm of what the deals won with the account so far were worth when won; unknown without any."""
-    return deal.account.won().sum("amount_base").log()
-
-
-@feature(
     unit="ratio",
     controlled_by="buyer",
     reason="{value:.1f} times what such deals were won at",
@@ -107,95 +84,6 @@ def amount_to_usual(deal: Deal) -> Term:
     company = deal.company.won().mean("amount_base")
     of_segment = shrunk_mean(deal.segment.won(), "amount_base", toward=company, worth=GROUP_WORTH)
     return deal.amount_base / shrunk_mean(deal.account.won(), "amount_base", toward=of_segment, worth=PRIOR_DEALS)
-
-
-@feature(unit="days", controlled_by="clock", reason="a customer for {value:.0f} days", missing="no win yet")
-def customer_age_days(deal: Deal) -> Term:
-    """Days since a deal with the account was first won; unknown if none was."""
-    return (deal.as_of - deal.account.won().first_at()) / DAY
-
-
-@feature(
-    unit="days",
-    controlled_by="clock",
-    reason="the account has been known for {value:.0f} days",
-    missing="no account, or one entered later",
-)
-def account_age_days(deal: Deal) -> Term:
-    """Days since the account entered the CRM."""
-    age = (deal.as_of - deal.account.attribute("created_at")) / DAY
-    return Term("CASE WHEN {0} >= 0 THEN {0} END", (age,))
-
-
-@feature(
-    unit="log of base currency",
-    controlled_by="buyer",
-    reason="a customer with a yearly revenue of {value}",
-    missing=NO_ACCOUNT,
-)
-def log_annual_revenue(deal: Deal) -> Term:
-    """Natural logarithm of the account's yearly revenue."""
-    return deal.account.attribute("annual_revenue").log()
-
-
-@feature(
-    unit="count",
-    higher_is="better",
-    controlled_by="buyer",
-    reason="{value:.0f} deals won with this group of companies",
-    missing=NO_ACCOUNT,
-)
-def family_wins(deal: Deal) -> Term:
-    """Deals won so far with the account, its parent and the parent's other accounts."""
-    return deal.family.won().count()
-
-
-@feature(
-    unit="share",
-    higher_is="better",
-    controlled_by="buyer",
-    reason="a win rate of {value:.0%} in this segment",
-    missing="never unknown",
-)
-def segment_win_rate(deal: Deal) -> Term:
-    """Share of the closed deals of the account's segment that were won, shrunk to the company's."""
-    return group_win_rate(deal, deal.segment)
-
-
-@feature(
-    unit="share",
-    higher_is="better",
-    controlled_by="buyer",
-    reason="a win rate of {value:.0%} in this industry",
-    missing="never unknown",
-)
-def industry_win_rate(deal: Deal) -> Term:
-    """Share of the closed deals of the account's industry that were won, shrunk to the company's."""
-    return group_win_rate(deal, deal.industry)
-
-
-@feature(
-    unit="share",
-    higher_is="better",
-    controlled_by="buyer",
-    reason="a win rate of {value:.0%} in this lead source",
-    missing="never unknown",
-)
-def lead_source_win_rate(deal: Deal) -> Term:
-    """Share of the closed deals of the same lead source that were won, shrunk to the company's."""
-    return group_win_rate(deal, deal.lead_source)
-
-
-@feature(
-    unit="share",
-    higher_is="better",
-    controlled_by="buyer",
-    reason="a win rate of {value:.0%} in this type of deal",
-    missing="never unknown",
-)
-def deal_type_win_rate(deal: Deal) -> Term:
-    """Share of the closed deals of the same deal type that were won, shrunk to the company's."""
-    return group_win_rate(deal, deal.deal_type)
 
 
 @feature(

@@ -115,7 +115,6 @@ def spine_relations(sources: FeatureSources, spine: pd.DataFrame) -> dict[str, p
     clock = pd.DataFrame(
         {
             "as_of_day": days_since_1970(today),
-            "period_start_day": days_since_1970(period["start"]),
             "period_end_day": days_since_1970(period["end"]),
             "business_days_left": left.astype("float64"),
         }

@@ -15,13 +15,13 @@ from features.spec import DAY, Aggregate, Column, Deal, Feature, Term, number
 
 SOURCES: dict[str, tuple[str, ...]] = {
     "opening": ("trusted",),
-    "change": ("sequence", "field", "old_value", "new_value", "old_number", "new_number", "streak"),
+    "change": ("sequence", "field", "old_value", "new_value", "old_number", "new_number"),
     "activity": (
-        *("sequence", "type", "direction", "contact_id", "user_id", "duration_minutes"),
+        *("sequence", "type", "direction", "contact_id", "duration_minutes"),
         *("is_first", "reply_days", "unanswered"),
     ),
     "contact": ("sequence", "contact_id", "role", "is_first"),
-    "line": ("sequence", "product", "quantity", "amount", "discount"),
+    "line": ("sequence", "product", "amount", "discount"),
 }
 """The columns of a deal's dated rows by source, besides deal_id and moment; the relation is called like the source."""
 

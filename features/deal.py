@@ -95,28 +95,10 @@ def amount_changes(deal: Deal) -> Term:
     return deal.changes("amount").count()
 
 
-@feature(unit="count", higher_is="worse", reason="amount cut {value:.0f} times")
-def amount_cuts(deal: Deal) -> Term:
-    """Times the amount was lowered."""
-    return deal.changes("amount").where("new_number < old_number").count()
-
-
 @feature(unit="count", reason="handed to another owner {value:.0f} times")
 def owner_changes(deal: Deal) -> Term:
     """Times the deal changed its owner."""
     return deal.changes("owner_id").count()
-
-
-@feature(unit="rank", higher_is="better", reason="stage {value:.0f} along the pipeline")
-def stage_position(deal: Deal) -> Term:
-    """Place of the deal's stage among those of its pipeline: 1, 2, …, whatever their sort order."""
-    return deal.stage("position")
-
-
-@feature(unit="count", reason="skipped stages {value:.0f} times", missing=NO_HISTORY)
-def stages_skipped(deal: Deal) -> Term:
-    """Times the deal moved up by more than one stage."""
-    return deal.changes("stage").where("new_number > old_number + 1").count()
 
 
 @feature(
@@ -149,57 +131,16 @@ def close_date_days_per_push(deal: Deal) -> Term:
     return deal.changes("close_date").where("new_number > old_number").mean("new_number - old_number")
 
 
-@feature(
-    unit="count",
-    higher_is="worse",
-    reason="close date moved the same way {value:+.0f} times running",
-    missing=NO_HISTORY,
-)
-def close_date_streak(deal: Deal) -> Term:
-    """Times in a row the close date last moved the same way: later or, as a negative number, earlier; 0 if never."""
-    moves = deal.changes("close_date")
-    return moves.last("streak").or_else(0.0).where_known(moves.count())
-
-
-@feature(unit="count", higher_is="worse", reason="close date pushed {value:.0f} times in 90 days", missing=NO_HISTORY)
-def close_date_pushes_90d(deal: Deal) -> Term:
-    """Times the close date moved later in the last 90 days."""
-    return deal.changes("close_date").where("new_number > old_number").within(days=90).count()
-
-
 @feature(unit="days", reason="close date last pushed {value:.0f} days ago", missing="no push recorded")
 def days_since_last_push(deal: Deal) -> Term:
     """Days since the close date last moved later; unknown if it never did."""
     return deal.days_since(deal.changes("close_date").where("new_number > old_number").last_at())
 
 
-@feature(
-    unit="rank",
-    higher_is="better",
-    reason="the rep's category ranks {value:.0f} of 4",
-    missing="no category, or one of the company's own",
-)
-def forecast_category_rank(deal: Deal) -> Term:
-    """Rank of the rep's forecast category: omitted 0, pipeline 1, best case 2, most likely 3, commit 4."""
-    return Term(CATEGORY_RANK, (deal.value("forecast_category"),))
-
-
 @feature(unit="count", higher_is="worse", reason="category lowered {value:.0f} times", missing=NO_HISTORY)
 def category_downgrades(deal: Deal) -> Term:
     """Times the rep lowered the forecast category."""
     return deal.changes("forecast_category").where("new_number < old_number").count()
-
-
-@feature(unit="days", reason="category unchanged for {value:.0f} days", missing="no change recorded")
-def days_since_category_change(deal: Deal) -> Term:
-    """Days since the forecast category last changed; unknown if it never did."""
-    return deal.days_since(deal.changes("forecast_category").last_at())
-
-
-@feature(unit="count", reason="{value:.0f} fields filled in")
-def fields_known(deal: Deal) -> Term:
-    """Fields of the deal that are known to be filled in, the CRM's own ones included."""
-    return deal.state("fields_known")
 
 
 @feature(unit="months", controlled_by="buyer", reason="a term of {value:.0f} months")

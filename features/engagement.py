@@ -79,12 +79,6 @@ def inbound_60d(deal: Deal) -> Term:
     return deal.activities(direction="inbound").within(days=60).count()
 
 
-@feature(unit="count", controlled_by="seller", reason="{value:.0f} outbound activities in 14 days", missing=NO_LOG)
-def outbound_14d(deal: Deal) -> Term:
-    """Outbound activities of the last 14 days."""
-    return deal.activities(direction="outbound").within(days=14).count()
-
-
 @feature(
     unit="share",
     higher_is="better",
@@ -104,12 +98,6 @@ def reply_ratio_60d(deal: Deal) -> Term:
 def meetings_60d(deal: Deal) -> Term:
     """Meetings of the last 60 days."""
     return deal.activities("meeting").within(days=60).count()
-
-
-@feature(unit="count", controlled_by="seller", reason="{value:.0f} calls in 14 days", missing=NO_LOG)
-def calls_14d(deal: Deal) -> Term:
-    """Calls of the last 14 days."""
-    return deal.activities("call").within(days=14).count()
 
 
 @feature(
@@ -220,12 +208,6 @@ def days_since_last_meeting(deal: Deal) -> Term:
     return deal.days_since(deal.activities("meeting").last_at())
 
 
-@feature(unit="share", controlled_by="buyer", reason="{value:.0%} of the activities are meetings", missing=NO_LOG)
-def meeting_share_60d(deal: Deal) -> Term:
-    """Meetings as a share of the activities of the last 60 days; unknown without any."""
-    return deal.activities("meeting").within(days=60).count() / deal.activities().within(days=60).count()
-
-
 @feature(unit="minutes", reason="{value:.0f} minutes together in 30 days", missing="no lengths recorded")
 def minutes_30d(deal: Deal) -> Term:
     """Minutes of the activities of the last 30 days whose length is known."""
@@ -242,12 +224,6 @@ def minutes_30d(deal: Deal) -> Term:
 def people_engaged_30d(deal: Deal) -> Term:
     """Different contacts of the buyer who took part in an activity of the last 30 days."""
     return deal.people().within(days=30).distinct("contact_id")
-
-
-@feature(unit="count", reason="{value:.0f} of our people worked on it", missing=NO_LOG)
-def our_people(deal: Deal) -> Term:
-    """Different people of ours who took part in an activity so far."""
-    return deal.activities().telling("user_id").distinct("user_id")
 
 
 @feature(unit="days", reason="last contact added {value:.0f} days ago", missing="no dated contacts")

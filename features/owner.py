@@ -1,7 +1,7 @@
 """The owner: record, load, tenure. What a rep may not see of another is a reason for the management chain only."""
 
 from features.records import company_rate, shrunk_mean, win_rate
-from features.spec import DAY, Deal, Term, feature
+from features.spec import Deal, Term, feature
 
 PRIOR_DEALS = 20.0
 """A company-wide win rate counts as much as so many of the owner's own closed deals."""
@@ -58,18 +58,6 @@ def owner_known(deal: Deal) -> Term:
 
 
 @feature(
-    unit="share",
-    higher_is="better",
-    audience="chain",
-    reason="a win rate of {value:.0%} by the owner's record in this segment",
-    missing="never unknown",
-)
-def owner_segment_win_rate(deal: Deal) -> Term:
-    """Share of the owner's closed deals in this segment that were won, shrunk to the owner's in all segments."""
-    return win_rate(deal.owner_in_segment, toward=owner_win_rate.term, worth=SEGMENT_WORTH)
-
-
-@feature(
     unit="days", audience="chain", reason="the owner wins within {value:.0f} days on average", missing="no deal won yet"
 )
 def owner_cycle_days(deal: Deal) -> Term:
@@ -88,23 +76,3 @@ def owner_push_habit(deal: Deal) -> Term:
     """Mean pushes of the owner's ended deals whose close date was recorded all along, shrunk to the company's."""
     company = deal.company.ended().followed("close_date").mean("pushes")
     return shrunk_mean(deal.owner.ended().followed("close_date"), "pushes", toward=company, worth=SEGMENT_WORTH)
-
-
-@feature(unit="count", audience="chain", reason="the owner lost {value:.0f} deals in 90 days", missing="no owner")
-def owner_losses_90d(deal: Deal) -> Term:
-    """Deals the owner lost in the last 90 days, deleted ones included."""
-    return deal.owner.ended().where("kind = 'lost'").within(days=90).count()
-
-
-@feature(
-    unit="days",
-    controlled_by="clock",
-    audience="chain",
-    reason="the owner opened the first deal {value:.0f} days ago",
-    missing="no owner, or none whose first deal is known",
-)
-def owner_ramp_days(deal: Deal) -> Term:
-    """Days since the owner's first deal was opened; unknown where deals of the owner were loaded in bulk."""
-    opened = deal.owner.opened()
-    loaded = opened.where("created IS NULL").count()
-    return Term("CASE WHEN {0} = 0 THEN {1} END", (loaded, (deal.as_of - opened.first_at()) / DAY))

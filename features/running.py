@@ -1,9 +1,21 @@
-"""What a row says of the rows before it in its deal, in the order they became known: streaks, firsts, replies."""
+"""What a row says of the rows before it in its deal, in the order they became known: firsts and replies."""
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from crm.facts import microseconds
+
+DAYS, MONEY = 2.0**24, 2.0**16
+"""Parts of a day (5 ms) and of a unit of money to which what is summed is rounded."""
+
+
+def summable(values: ArrayLike, parts: float) -> np.ndarray:
+    """Values rounded to so many parts of one: doubles hold their sums exactly, up to half a billion days or 10**11.
+
+    Otherwise a deal's features would differ in the last digits with what else was asked, and from engine to engine.
+    """
+    return np.round(np.asarray(values, dtype=float) * parts) / parts
 
 
 def in_sequence(rows: pd.DataFrame, moment: str) -> pd.DataFrame:
@@ -16,20 +28,6 @@ def first_of_contact(rows: pd.DataFrame) -> pd.DataFrame:
     """`is_first` is 1.0 on the first row of each contact of a deal, else 0.0."""
     first = ~rows.duplicated(["deal_id", "contact_id"]) & rows["contact_id"].notna()
     return rows.assign(is_first=first.astype("float64"))
-
-
-def streaks(changes: pd.DataFrame) -> pd.DataFrame:
-    """`streak` counts a field's changes in the same direction up to this one, downward ones as negative numbers.
-
-    Changes that are neither up nor down are passed over: missing there.
-    """
-    direction = np.sign(changes["new_number"] - changes["old_number"])
-    moves = changes.assign(direction=direction)[direction.notna() & (direction != 0)]
-    of_field = moves.groupby(["deal_id", "field"], sort=False)
-    turn = moves["direction"] != of_field["direction"].shift()
-    run = turn.groupby([moves["deal_id"], moves["field"]], sort=False).cumsum()
-    length = moves.groupby([moves["deal_id"], moves["field"], run], sort=False).cumcount() + 1.0
-    return changes.assign(streak=(length * moves["direction"]).reindex(changes.index))
 
 
 def after_inbound(activities: pd.DataFrame) -> pd.DataFrame:
@@ -51,4 +49,4 @@ def after_inbound(activities: pd.DataFrame) -> pd.DataFrame:
     seconds = pd.Series(microseconds(activities["known_from"]) / 1e6)
     asked = seconds.where(pd.Series(outbound)).groupby(turn).transform("min")
     reply = ((seconds - asked) / 86_400).where(pd.Series(inbound))
-    return activities.assign(unanswered=waiting.to_numpy(), reply_days=reply.to_numpy())
+    return activities.assign(unanswered=waiting.to_numpy(), reply_days=summable(reply, DAYS))

@@ -15,8 +15,8 @@ from crm.lives import pipelines_of
 from crm.money import RateBook
 from crm.tables import CrmTables
 from features.compiler import PARTY_SOURCES, SOURCES, Inputs
-from features.running import after_inbound, first_of_contact, in_sequence, streaks
-from features.stages import position_numbers, stage_keys, stage_passages, stage_positions
+from features.running import DAYS, MONEY, after_inbound, first_of_contact, in_sequence, summable
+from features.stages import position_numbers, stage_keys, stage_passages
 
 BULK_DEALS = 100
 """So many deals created at the very same instant were brought from elsewhere: their created_at is not their own."""
@@ -104,21 +104,18 @@ def overlay_sources(stored: FeatureSources, proposed: FeatureSources, replaced: 
 
 def _state(history: DealHistory, custom: dict[str, str]) -> pd.DataFrame:
     states = history.states
-    fields = [name for name in states if name not in ("deal_id", "known_from")]
     numbered = _timed(states.rename(columns=custom), "known_from")
     return numbered.assign(
         state_row=np.arange(len(states)),
         stage_sort_order=history.stage_book.look_up(states["stage"], pipelines_of(states), "sort_order"),
-        stage_position=stage_positions(history, states["stage"], pipelines_of(states)),
         stage_key=stage_keys(states),
-        fields_known=states[fields].notna().sum(axis=1).astype("float64"),
     )
 
 
 def _changes(history: DealHistory) -> pd.DataFrame:
-    """Recorded changes whose numbers compare also for stages and forecast categories, with their streaks."""
+    """Recorded changes whose numbers compare also for stages and forecast categories."""
     rows = in_sequence(history.changes, "at")
-    return streaks(position_numbers(history, rows))
+    return position_numbers(history, rows)
 
 
 def _activities(history: DealHistory) -> pd.DataFrame:
@@ -130,7 +127,8 @@ def _lines(tables: CrmTables) -> pd.DataFrame:
     """Line items with a date; the discount is the share of the list price that is not charged."""
     lines = in_sequence(tables.get("line_items").dropna(subset=["added_at"]), "added_at")
     listed = lines["quantity"] * lines["list_price"]
-    return lines.assign(discount=(1 - lines["amount"] / listed.where(listed > 0)).astype("float64"))
+    discount = summable(1 - lines["amount"] / listed.where(listed > 0), DAYS)
+    return lines.assign(discount=discount)
 
 
 def bulk_loaded(deals: pd.DataFrame, time_zone: str) -> pd.Index:
@@ -174,18 +172,18 @@ def _outcomes(tables: CrmTables, history: DealHistory, bulk: pd.Index) -> pd.Dat
             "step": -1.0,
             "as_of": ended["ended_at"] - JUST_AFTER,
             "created": ended["created"],
-            "days_open": (ended["ended_at"] - ended["trusted"]).dt.total_seconds() / 86_400,
+            "days_open": summable((ended["ended_at"] - ended["trusted"]).dt.total_seconds() / 86_400, DAYS),
             "pushes": _pushes_until(history, ended),
         }
     )
     rows = pd.concat([opened, closed], ignore_index=True).astype({"days_open": "float64", "pushes": "float64"})
-    fields = ["owner_id", "account_id", "deal_type", "lead_source"]
+    fields = ["owner_id", "account_id"]
     then = values_at(history, rows, [*fields, "amount", "currency"])
     amount_base = RateBook.from_tables(tables).to_base(
         then["amount"].astype("float64"), then["currency"].astype("str"), rows["as_of"]
     )
     columns = ["deal_id", "at", "kind", "step", "created", "days_open", "pushes"]
-    outcomes = rows[columns].assign(amount_base=amount_base)
+    outcomes = rows[columns].assign(amount_base=summable(amount_base, MONEY))
     outcomes = pd.concat([outcomes, then[fields]], axis=1)
     handed_over = [_handed_over(history, field) for field in ("owner_id", "account_id")]
     outcomes = pd.concat([outcomes, *handed_over], ignore_index=True)
@@ -233,7 +231,7 @@ def _first_rows(tables: CrmTables, relations: dict[str, pd.DataFrame]) -> dict[s
     for name in ("type", "direction"):
         for value, at in activity.groupby(name)["moment"].min().items():
             first[f"activity:{name}={value}"] = float(at)
-    told = [("activity", name, activity) for name in ("contact_id", "user_id", "duration_minutes")]
+    told = [("activity", name, activity) for name in ("contact_id", "duration_minutes")]
     for source, name, rows in (*told, ("contact", "role", contact)):
         if rows[name].notna().any():
             first[f"{source}:{name}"] = float(rows.loc[rows[name].notna(), "moment"].min())

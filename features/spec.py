@@ -51,10 +51,6 @@ class Term:
         """The value, or the other one where it is unknown."""
         return self._with("COALESCE({0}, {1})", other)
 
-    def at_least(self, floor: float) -> "Term":
-        """The value, or the floor where it is less."""
-        return self._with("CASE WHEN {0} < {1} THEN {1} ELSE {0} END", floor)
-
     def where_known(self, other: "Term") -> "Term":
         """The value, but unknown where the other one is."""
         return self._with("CASE WHEN {1} IS NOT NULL THEN {0} END", other)
@@ -209,10 +205,6 @@ class Party:
         """Number of deals this party has open: those that came to it less those that ended or went to another."""
         return Events(self.name, "outcome").sum("step")
 
-    def opened(self) -> Events:
-        """Deals at the moment they were opened (or opened again) as this party's."""
-        return Events(self.name, "outcome").where("kind = 'opened'")
-
     def ended(self) -> Events:
         """Deals (or passages) of this party at the moment the deal was won, lost or deleted."""
         return Events(self.name, "outcome").where("kind IN ('won', 'lost')")
@@ -227,12 +219,7 @@ class Deal:
 
     owner = Party("owner")
     account = Party("account")
-    family = Party("family")
     segment = Party("segment")
-    industry = Party("industry")
-    lead_source = Party("lead_source")
-    deal_type = Party("deal_type")
-    owner_in_segment = Party("owner_in_segment")
     company = Party("company")
     passed_stage = Party("passed_stage")
     as_of: Term = Column("as_of")
@@ -244,10 +231,6 @@ class Deal:
         """The value of a deal field as of the moment; unknown where the as-of rule says so."""
         return Column(field, relation="state")
 
-    def state(self, column: str) -> Term:
-        """A property of what is known of the deal: `fields_known`, how many of its fields are known to be filled in."""
-        return Column(column, relation="state")
-
     def custom(self, field: str) -> Term:
         """The value of a field that only this CRM has, as of the moment; unknown where the as-of rule says so."""
         return Column(field, relation="custom")
@@ -257,21 +240,21 @@ class Deal:
         return Column(column, relation="spine")
 
     def stage(self, column: str) -> Term:
-        """A column of the stages table for the deal's stage as of the moment, or its `position`, 1, 2, …"""
+        """A column of the stages table for the deal's stage as of the moment."""
         return Column(column, relation="stage")
 
     def changes(self, field: str) -> Events:
-        """Recorded changes of one field: old_value, new_value, old_number, new_number, streak.
+        """Recorded changes of one field: old_value, new_value, old_number, new_number.
 
         Numbers can be compared: of dates days, of stages the position in the pipeline, of forecast categories their
-        rank. `streak` counts the changes in the same direction up to this one, downward ones as negative numbers.
+        rank.
         """
         return Events("deal", "change", recorded=(f"change:{field}",)).where(f"field = '{field}'")
 
     def activities(self, *types: str, direction: str | None = None) -> Events:
         """Activities known at the moment, of the given types (all if none) and direction.
 
-        Columns type, direction, contact_id, user_id, duration_minutes, is_first (of this contact), reply_days (from
+        Columns type, direction, contact_id, duration_minutes, is_first (of this contact), reply_days (from
         our first unanswered message to this answer of the buyer), unanswered (our messages since the buyer's last).
         """
         events = Events("deal", "activity", recorded=("activity",))
@@ -293,7 +276,7 @@ class Deal:
         return Events("deal", "contact", recorded=("contact",))
 
     def lines(self) -> Events:
-        """Line items added to the deal: product, quantity, amount, discount; rows without a date are not used."""
+        """Line items added to the deal: product, amount, discount; rows without a date are not used."""
         return Events("deal", "line", recorded=("line",))
 
     def days_since(self, instant: Term) -> Term:

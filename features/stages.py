@@ -6,6 +6,7 @@ import pandas as pd
 from crm.facts import JUST_AFTER
 from crm.history import DealHistory, values_at
 from crm.lives import pipelines_of
+from features.running import DAYS, MONEY, summable
 
 FORECAST_CATEGORIES = {"omitted": 0.0, "pipeline": 1.0, "best_case": 2.0, "most_likely": 3.0, "commit": 4.0}
 """Rank of the contract's forecast categories; `closed` and what is not among them compare with nothing."""
@@ -40,7 +41,7 @@ def position_numbers(history: DealHistory, changes: pd.DataFrame) -> pd.DataFram
         numbers[side][moves] = stage_positions(history, changes.loc[moves, f"{side}_value"], pipelines)
         named = changes.loc[categories, f"{side}_value"].str.strip().str.lower().str.replace(r"[ -]", "_", regex=True)
         numbers[side][categories] = named.map(FORECAST_CATEGORIES)
-    return changes.assign(old_number=numbers["old"], new_number=numbers["new"])
+    return changes.assign(old_number=summable(numbers["old"], MONEY), new_number=summable(numbers["new"], MONEY))
 
 
 def stage_passages(history: DealHistory, bulk: pd.Index) -> pd.DataFrame:
@@ -71,6 +72,6 @@ def stage_passages(history: DealHistory, bulk: pd.Index) -> pd.DataFrame:
     whole = visits.groupby(["deal_id", "ended_at", "outcome", "stage_key"], sort=False, as_index=False).agg(
         days=("days", "sum"), unknown=("unknown", "any")
     )
-    whole["days"] = whole["days"].mask(whole.pop("unknown"))
+    whole["days"] = summable(whole["days"].mask(whole.pop("unknown")), DAYS)
     whole["outcome"] = whole["outcome"].replace("deleted", "lost")
     return whole.rename(columns={"ended_at": "at", "outcome": "kind"}).astype({"kind": "str", "stage_key": "str"})

@@ -41,30 +41,11 @@ def days_to_period_end(deal: Deal) -> Term:
     return deal.clock("period_end_day") - deal.clock("as_of_day")
 
 
-@feature(unit="share", controlled_by="clock", reason="close date moved by {value:.1f} of the deal's age")
-def push_share_of_age(deal: Deal) -> Term:
-    """Days by which the close date moved, as a share of the deal's age in days plus 30."""
-    return deal.changes("close_date").sum("new_number - old_number") / (deal.days_since(deal.opened_at) + 30.0)
-
-
 @feature(unit="days", controlled_by="seller", reason="nothing changed on the deal for {value:.0f} days")
 def days_since_last_edit(deal: Deal) -> Term:
     """Days since the stage, close date or amount last changed, else since the deal was created."""
     edits = [deal.changes(field).last_at().or_else(deal.created_at) for field in ("stage", "close_date", "amount")]
     return deal.days_since(Term("GREATEST({0}, {1}, {2})", tuple(edits))).where_known(deal.changes("stage").count())
-
-
-@feature(
-    unit="share",
-    controlled_by="clock",
-    audience="none",
-    reason="{value:.0%} of the period is gone",
-    missing="never unknown",
-)
-def period_share_gone(deal: Deal) -> Term:
-    """Share of the fiscal period's days that are gone."""
-    begun, end = deal.clock("period_start_day"), deal.clock("period_end_day")
-    return (deal.clock("as_of_day") - begun) / (end - begun)
 
 
 @feature(
@@ -77,19 +58,6 @@ def period_share_gone(deal: Deal) -> Term:
 def business_days_left(deal: Deal) -> Term:
     """Weekdays from today to the end of the fiscal period; holidays are counted as any day."""
     return deal.clock("business_days_left")
-
-
-@feature(unit="0 or 1", reason="close date in this period: {value:.0f} (1 yes, 0 no)", missing="no close date")
-def closes_this_period(deal: Deal) -> Term:
-    """Whether the promised close date lies in the fiscal period that holds today."""
-    parts = (deal.value("close_date"), deal.clock("period_start_day"), deal.clock("period_end_day"))
-    return Term("CASE WHEN {0} >= {1} AND {0} < {2} THEN 1.0 WHEN {0} IS NOT NULL THEN 0.0 END", parts)
-
-
-@feature(unit="days", higher_is="worse", reason="close date overdue by {value:.0f} days", missing="no close date")
-def days_overdue(deal: Deal) -> Term:
-    """Days by which the promised close date has passed; 0 if it has not."""
-    return (deal.clock("as_of_day") - deal.value("close_date")).at_least(0.0)
 
 
 @feature(

@@ -73,7 +73,7 @@ class Company:
                 for column in ("type", "direction"):
                     if known(row[column]):
                         note((column, row[column]), row["known_from"])
-                for column in ("contact_id", "user_id", "duration_minutes"):
+                for column in ("contact_id", "duration_minutes"):
                     if known(row[column]):
                         note((column,), row["known_from"])
         for row in self.history.contacts.to_dict("records"):
@@ -168,11 +168,7 @@ class Company:
 
     def _closing(self, spell: Row) -> Row:
         deal_id, at = spell["deal_id"], spell["ended_at"]
-        fields = ("owner_id", "account_id", "deal_type", "lead_source")
-        then = {field: self.value(deal_id, field, at, until=False) for field in fields}
-        account = self.rows_of["accounts"].get(then["account_id"], {})
-        place = {column: account.get(column) for column in ("segment", "industry", "parent_account_id")}
-        family = place["parent_account_id"] if known(place["parent_account_id"]) else then["account_id"]
+        then = {field: self.value(deal_id, field, at, until=False) for field in ("owner_id", "account_id")}
         amount = self.value(deal_id, "amount", at, until=False)
         currency = self.value(deal_id, "currency", at, until=False)
         rate = self.rate_to_base(currency, at - pd.Timedelta(1, "us"))
@@ -191,11 +187,7 @@ class Company:
             "at": at,
             "won": spell["outcome"] == "won",
             **then,
-            **place,
-            "family": family,
-            "owner_in_segment": (then["owner_id"], place["segment"])
-            if known(then["owner_id"]) and known(place["segment"])
-            else None,
+            "segment": self.rows_of["accounts"].get(then["account_id"], {}).get("segment"),
             "amount_base": amount * rate if known(amount) and known(rate) else None,
             "days_open": days_between(spell["opened_at"], at) if dated else None,
             "pushes": float(len(pushes)) if followed else None,
@@ -395,24 +387,13 @@ class Known:
         row = self.company.rows_of[table].get(wanted, {}) if known(wanted) else {}
         return row[column] if column in row and known(row[column]) else None
 
-    def party(self, name: str) -> object:
-        """Which of a kind the deal belongs to: its owner, account, family of accounts, segment …; None = unknown."""
-        if name in ("owner_id", "account_id", "deal_type", "lead_source"):
-            return self.value(name)
-        if name in ("segment", "industry"):
-            return self.account(name)
-        if name == "family":
-            return self.account("parent_account_id") or self.value("account_id")
-        owner, segment = self.value("owner_id"), self.account("segment")
-        return (owner, segment) if known(owner) and known(segment) else None
-
     def covers(self, days: float) -> bool:
         """Whether the last so many days lie after the first deal of all was opened."""
         return self.as_of - days * ONE_DAY >= self.company.history.spells["opened_at"].min()
 
     def closings(self, party: str | None = None, days: float | None = None) -> list[Row]:
-        """Deals that ended so far, of the whole company or of whose this deal is."""
-        whose = self.party(party) if party else None
+        """Deals that ended so far, of the whole company or of this deal's owner_id, account_id or segment."""
+        whose = self.account("segment") if party == "segment" else self.value(party) if party else None
         if party and not known(whose):
             return []
         ends = [end for end in self.company.closings if end["at"] <= self.as_of]

@@ -2,7 +2,7 @@
 
 from plain_company import Known, Value, known, log, mean, reference, wins_with
 from reference_deal import amount_base
-from reference_owner import company_rate, win_rate
+from reference_owner import company_rate
 
 
 @reference
@@ -26,11 +26,6 @@ def log_employees(deal: Known) -> Value:
 
 
 @reference
-def account_win_rate(deal: Known) -> Value:
-    return win_rate(deal, "account_id", 3)
-
-
-@reference
 def account_wins(deal: Known) -> Value:
     return float(sum(e["won"] for e in deal.closings("account_id"))) if known(deal.value("account_id")) else None
 
@@ -48,12 +43,6 @@ def account_open_siblings(deal: Known) -> Value:
 
 
 @reference
-def account_won_amount(deal: Known) -> Value:
-    amounts = wins_with(deal.closings("account_id"), "amount_base")
-    return log(sum(amounts)) if amounts else None
-
-
-@reference
 def amount_to_usual(deal: Known) -> Value:
     amount, of_all = amount_base(deal), wins_with(deal.closings(), "amount_base")
     of_segment, own = (wins_with(deal.closings(party), "amount_base") for party in ("segment", "account_id"))
@@ -61,48 +50,6 @@ def amount_to_usual(deal: Known) -> Value:
         return None
     usual = (sum(of_segment) + 20 * mean(of_all)) / (len(of_segment) + 20)
     return amount / ((sum(own) + 3 * usual) / (len(own) + 3))
-
-
-@reference
-def customer_age_days(deal: Known) -> Value:
-    wins = [end["at"] for end in deal.closings("account_id") if end["won"]]
-    return deal.days_since(min(wins)) if wins else None
-
-
-@reference
-def account_age_days(deal: Known) -> Value:
-    entered = deal.account("created_at")
-    return deal.days_since(entered) if known(entered) and entered <= deal.as_of else None
-
-
-@reference
-def log_annual_revenue(deal: Known) -> Value:
-    return log(deal.account("annual_revenue"))
-
-
-@reference
-def family_wins(deal: Known) -> Value:
-    return float(sum(end["won"] for end in deal.closings("family"))) if known(deal.party("family")) else None
-
-
-@reference
-def segment_win_rate(deal: Known) -> Value:
-    return win_rate(deal, "segment", 20)
-
-
-@reference
-def industry_win_rate(deal: Known) -> Value:
-    return win_rate(deal, "industry", 20)
-
-
-@reference
-def lead_source_win_rate(deal: Known) -> Value:
-    return win_rate(deal, "lead_source", 20)
-
-
-@reference
-def deal_type_win_rate(deal: Known) -> Value:
-    return win_rate(deal, "deal_type", 20)
 
 
 @reference

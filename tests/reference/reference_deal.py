@@ -1,6 +1,6 @@
 """References of the family deal."""
 
-from plain_company import CATEGORY_RANKS, Known, Value, count, known, log, mean, reference, spelled
+from plain_company import Known, Value, count, known, log, mean, reference
 
 
 @reference
@@ -52,8 +52,8 @@ def stage_moves(deal: Known) -> Value:
     return count(deal.changes("stage"))
 
 
-def up(rows: list | None, more_than: float = 0.0) -> list | None:
-    return None if rows is None else [row for row in rows if row["moved"] > more_than]
+def up(rows: list | None) -> list | None:
+    return None if rows is None else [row for row in rows if row["moved"] > 0]
 
 
 def down(rows: list | None) -> list | None:
@@ -92,23 +92,8 @@ def amount_changes(deal: Known) -> Value:
 
 
 @reference
-def amount_cuts(deal: Known) -> Value:
-    return count(down(deal.changes("amount")))
-
-
-@reference
 def owner_changes(deal: Known) -> Value:
     return count(deal.changes("owner_id"))
-
-
-@reference
-def stage_position(deal: Known) -> Value:
-    return deal.company.position(deal.value("stage"), deal.value("pipeline"))
-
-
-@reference
-def stages_skipped(deal: Known) -> Value:
-    return count(up(deal.changes("stage"), more_than=1.0))
 
 
 def days_since_last(deal: Known, rows: list | None) -> float | None:
@@ -136,47 +121,13 @@ def close_date_days_per_push(deal: Known) -> Value:
 
 
 @reference
-def close_date_streak(deal: Known) -> Value:
-    if deal.changes("close_date") is None:
-        return None
-    streak = 0.0
-    for row in deal.changes("close_date"):
-        if row["moved"] > 0:
-            streak = max(streak, 0.0) + 1
-        elif row["moved"] < 0:
-            streak = min(streak, 0.0) - 1
-    return streak
-
-
-@reference
-def close_date_pushes_90d(deal: Known) -> Value:
-    return count(up(deal.changes("close_date", days=90)))
-
-
-@reference
 def days_since_last_push(deal: Known) -> Value:
     return days_since_last(deal, up(deal.changes("close_date", all_of_them=False)))
 
 
 @reference
-def forecast_category_rank(deal: Known) -> Value:
-    return CATEGORY_RANKS.get(spelled(deal.value("forecast_category")))
-
-
-@reference
 def category_downgrades(deal: Known) -> Value:
     return count(down(deal.changes("forecast_category")))
-
-
-@reference
-def days_since_category_change(deal: Known) -> Value:
-    return days_since_last(deal, deal.changes("forecast_category", all_of_them=False))
-
-
-@reference
-def fields_known(deal: Known) -> Value:
-    fields = [name for name in deal.company.history.states if name not in ("deal_id", "known_from")]
-    return float(sum(known(deal.value(field)) for field in fields))
 
 
 @reference

@@ -54,11 +54,6 @@ def inbound_60d(deal: Known) -> Value:
 
 
 @reference
-def outbound_14d(deal: Known) -> Value:
-    return count(deal.activities(days=14, direction="outbound"))
-
-
-@reference
 def reply_ratio_60d(deal: Known) -> Value:
     written = count(deal.activities(days=60, direction="outbound"))
     answered = count(deal.activities(days=60, direction="inbound"))
@@ -68,11 +63,6 @@ def reply_ratio_60d(deal: Known) -> Value:
 @reference
 def meetings_60d(deal: Known) -> Value:
     return count(deal.activities("meeting", days=60))
-
-
-@reference
-def calls_14d(deal: Known) -> Value:
-    return count(deal.activities("call", days=14))
 
 
 @reference
@@ -153,12 +143,6 @@ def days_since_last_meeting(deal: Known) -> Value:
 
 
 @reference
-def meeting_share_60d(deal: Known) -> Value:
-    meetings, rows = deal.activities("meeting", days=60), deal.activities(days=60)
-    return len(meetings) / len(rows) if meetings is not None and rows else None
-
-
-@reference
 def minutes_30d(deal: Known) -> Value:
     rows = deal.activities(days=30, having="duration_minutes")
     return None if rows is None else float(sum(row["duration_minutes"] for row in rows))
@@ -167,12 +151,6 @@ def minutes_30d(deal: Known) -> Value:
 @reference
 def people_engaged_30d(deal: Known) -> Value:
     return contacts_in(deal.activities(days=30, having="contact_id"))
-
-
-@reference
-def our_people(deal: Known) -> Value:
-    rows = deal.activities(having="user_id")
-    return None if rows is None else float(len({row["user_id"] for row in rows}))
 
 
 @reference

@@ -9,15 +9,10 @@ def company_rate(deal: Known) -> float:
     return (sum(end["won"] for end in ends) + 1) / (len(ends) + 4)
 
 
-def win_rate(deal: Known, party: str, prior_deals: int, prior: float | None = None) -> float:
-    ends = deal.closings(party)
-    prior = company_rate(deal) if prior is None else prior
-    return (sum(end["won"] for end in ends) + prior_deals * prior) / (len(ends) + prior_deals)
-
-
 @reference
 def owner_win_rate(deal: Known) -> Value:
-    return win_rate(deal, "owner_id", 20)
+    ends = deal.closings("owner_id")
+    return (sum(end["won"] for end in ends) + 20 * company_rate(deal)) / (len(ends) + 20)
 
 
 @reference
@@ -46,11 +41,6 @@ def owner_known(deal: Known) -> Value:
 
 
 @reference
-def owner_segment_win_rate(deal: Known) -> Value:
-    return win_rate(deal, "owner_in_segment", 10, owner_win_rate(deal))
-
-
-@reference
 def owner_cycle_days(deal: Known) -> Value:
     cycles, own = (wins_with(deal.closings(party), "days_open") for party in (None, "owner_id"))
     return (sum(own) + 10 * mean(cycles)) / (len(own) + 10) if cycles else None
@@ -61,20 +51,3 @@ def owner_push_habit(deal: Known) -> Value:
     pushes, own = ([end["pushes"] for end in deal.closings(party)] for party in (None, "owner_id"))
     pushes, own = ([value for value in values if known(value)] for values in (pushes, own))
     return (sum(own) + 10 * mean(pushes)) / (len(own) + 10) if pushes else None
-
-
-@reference
-def owner_losses_90d(deal: Known) -> Value:
-    ends = deal.closings("owner_id", days=90)
-    return float(sum(not end["won"] for end in ends)) if known(deal.value("owner_id")) and deal.covers(90) else None
-
-
-@reference
-def owner_ramp_days(deal: Known) -> Value:
-    owner, company = deal.value("owner_id"), deal.company
-    begun = []
-    for spell in company.history.spells.to_dict("records"):
-        opened_at, deal_id = spell["opened_at"], spell["deal_id"]
-        if opened_at <= deal.as_of and known(owner) and company.value(deal_id, "owner_id", opened_at) == owner:
-            begun.append(None if deal_id in company.bulk_loaded else opened_at)
-    return None if not begun or None in begun else deal.days_since(min(begun))

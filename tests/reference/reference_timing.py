@@ -2,7 +2,6 @@
 
 import pandas as pd
 from plain_company import Known, Value, known, mean, reference, wins_with
-from reference_deal import close_date_days_pushed
 
 
 @reference
@@ -35,12 +34,6 @@ def days_to_period_end(deal: Known) -> Value:
 
 
 @reference
-def push_share_of_age(deal: Known) -> Value:
-    pushed, age = close_date_days_pushed(deal), deal_age_days(deal)
-    return None if pushed is None or age is None else pushed / (age + 30)
-
-
-@reference
 def days_since_last_edit(deal: Known) -> Value:
     if deal.changes("stage") is None:
         return None
@@ -49,26 +42,8 @@ def days_since_last_edit(deal: Known) -> Value:
 
 
 @reference
-def period_share_gone(deal: Known) -> Value:
-    begun, end = deal.period
-    return (deal.today - begun) / (end - begun)
-
-
-@reference
 def business_days_left(deal: Known) -> Value:
     return float(len(pd.bdate_range(deal.today, deal.period[1], inclusive="left")))
-
-
-@reference
-def closes_this_period(deal: Known) -> Value:
-    promised, (begun, end) = deal.value("close_date"), deal.period
-    return float(begun <= promised < end) if known(promised) else None
-
-
-@reference
-def days_overdue(deal: Known) -> Value:
-    ahead = days_to_close_date(deal)
-    return None if ahead is None else max(0.0, -ahead)
 
 
 @reference
