@@ -165,7 +165,6 @@ _activity = st.fixed_dictionaries(
         "type": maybe(st.sampled_from(["email", "call", "meeting"])),
         "direction": maybe(st.sampled_from(["inbound", "outbound"])),
         "contact_id": maybe(st.sampled_from(["c1", "c2"])),
-        "user_id": maybe(st.sampled_from(["u1", "u2"])),
         "duration_minutes": maybe(st.sampled_from([15.0, 60.0])),
     }
 )
@@ -191,9 +190,9 @@ _STAGES = [
     for order, stage in enumerate(stages)
 ]
 _ACCOUNTS = [
-    {"account_id": "a1", "segment": "SMB", "industry": "x", "region": "N", "employees": 10.0, "annual_revenue": 1e6},
-    {"account_id": "a2", "segment": "SMB", "parent_account_id": "a1", "created_at": instant(9)},
-    {"account_id": "a3", "industry": "x", "parent_account_id": "a1", "created_at": instant(50)},
+    {"account_id": "a1", "segment": "SMB", "industry": "x", "region": "N", "employees": 10.0},
+    {"account_id": "a2", "segment": "SMB"},
+    {"account_id": "a3", "industry": "x"},
 ]
 _RATES = [{"currency": "USD", "valid_from": instant(at), "rate_to_base": rate} for at, rate in ((0, 0.5), (30, 0.8))]
 _CLASSES = [

@@ -25,10 +25,9 @@ CONFIG = CompanyConfig(
     seed=21, n_reps=6, n_teams=2, n_regions=1, deals_per_week=9.0, days=500, log_closings="all", missing_amounts=0.0
 )
 NEVER_HAPPENED = {
-    *("days_since_stage_advance", "close_date_days_per_push", "days_since_last_push", "days_since_category_change"),
+    *("days_since_stage_advance", "close_date_days_per_push", "days_since_last_push"),
     *("days_since_last_inbound", "days_since_last_meeting", "silence_rhythm"),
-    *("reply_ratio_60d", "reply_days_60d", "meeting_share_60d"),
-    *("days_since_account_win", "account_won_amount", "customer_age_days"),
+    *("reply_ratio_60d", "reply_days_60d", "days_since_account_win"),
 }
 """Unknown where there was no push, no meeting, no answer, no win … so far."""
 NAMES = [feature.name for feature in CATALOGUE]

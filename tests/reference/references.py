@@ -9,4 +9,7 @@ from plain_company import REFERENCES, Company, Known
 
 FAMILIES = (reference_deal, reference_timing, reference_engagement, reference_owner, reference_account)
 
-__all__ = ["FAMILIES", "REFERENCES", "Company", "Known"]
+# Features add up days and amounts rounded to powers of two, so that every order gives the same sum; references do not.
+TOLERANCE = {"rtol": 1e-7, "atol": 1e-7}
+
+__all__ = ["FAMILIES", "REFERENCES", "TOLERANCE", "Company", "Known"]

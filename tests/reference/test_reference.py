@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-from references import REFERENCES, Company, Known
+from references import REFERENCES, TOLERANCE, Company, Known
 from untidy import with_bulk_load, with_offers, with_untidiness
 
 from crm.history import build_history, snapshot_spine
@@ -68,7 +68,7 @@ def test_a_feature_equals_its_reference(name, feature):
     if BY_NAME[feature].kind == "category":
         pd.testing.assert_series_equal(built[feature], pd.Series(expected, dtype="str", name=feature))
     else:
-        np.testing.assert_allclose(built[feature], np.array(expected, dtype=float), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(built[feature], np.array(expected, dtype=float), **TOLERANCE)
 
 
 def test_every_feature_has_a_reference():

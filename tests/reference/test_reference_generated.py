@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from references import REFERENCES, Company, Known
+from references import REFERENCES, TOLERANCE, Company, Known
 
 from crm.history import build_history, snapshot_spine
 from crm.tables import CrmTables
@@ -41,7 +41,7 @@ def assert_equals_reference(tables: CrmTables, moments: list[pd.Timestamp]) -> N
             assert built[name].astype(object).where(built[name].notna(), None).tolist() == expected, name
         else:
             expected = np.array(expected, dtype=float)
-            np.testing.assert_allclose(built[name], expected, rtol=1e-9, atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(built[name], expected, **TOLERANCE, err_msg=name)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ OWN_FIELDS = ("seats", "pilot_ends_on", "kick_off_at", "is_strategic", "plan")
 
 
 def with_offers(tables: CrmTables) -> CrmTables:
-    """Line items, contract terms, own fields of every type and a stage that everybody skips.
+    """Line items, contract terms and own fields of every type.
 
     All follows from a deal's id and creation alone, so exports of different moments agree.
     """
@@ -30,14 +30,9 @@ def with_offers(tables: CrmTables) -> CrmTables:
         is_strategic=(number % 2 == 0).astype("boolean").mask(number % 7 == 0),
         plan=pd.Series("plan {x}", index=deals.index, dtype="str").where(number % 2 > 0),
     )
-    stages = tables.get("stages")
-    skipped = stages[~stages["is_closed"].astype(bool)].sort_values("sort_order").iloc[[1]]
-    skipped = skipped.assign(stage="Pilot", sort_order=skipped["sort_order"] + 0.5)
     classes = {field: FieldClass("tracked", None, 1.0) for field in (*ON_OFFER, *OWN_FIELDS)}
     tables = replace(tables, field_classes={**tables.field_classes, **classes})
-    return tables.with_tables(
-        deals=deals, line_items=_lines(tables, deals, number), stages=pd.concat([stages, skipped], ignore_index=True)
-    )
+    return tables.with_tables(deals=deals, line_items=_lines(tables, deals, number))
 
 
 def _lines(tables: CrmTables, deals: pd.DataFrame, number: pd.Series) -> pd.DataFrame:
@@ -86,14 +81,8 @@ def with_untidiness(tables: CrmTables) -> CrmTables:
     history = pd.concat([tables.get("deal_history"), moves]).sort_values("changed_at", kind="stable", ignore_index=True)
     contacts = tables.get("deal_contacts").copy()
     contacts.loc[contacts.index[::9], "added_at"] = pd.NaT
-    accounts = tables.get("accounts").copy()
-    accounts.loc[accounts.index[::2], "parent_account_id"] = accounts["account_id"].iloc[1]
-    return tables.with_tables(
-        deals=deals,
-        deal_history=history.astype(tables.get("deal_history").dtypes),
-        deal_contacts=contacts,
-        accounts=accounts,
-    )
+    history = history.astype(tables.get("deal_history").dtypes)
+    return tables.with_tables(deals=deals, deal_history=history, deal_contacts=contacts)
 
 
 def with_bulk_load(tables: CrmTables, at: pd.Timestamp, count: int = 100) -> CrmTables:

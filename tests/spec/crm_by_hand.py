@@ -81,7 +81,7 @@ def first_rows(table: str, since: str) -> list[Row]:
         return [change("d0", since, field, "", None) for field in fields]
     if table == "activities":
         kinds = [(kind, way) for kind in ("email", "call", "meeting") for way in ("inbound", "outbound")]
-        everything = {"contact_id": "c0", "user_id": "u0", "duration_minutes": 1.0}
+        everything = {"contact_id": "c0", "duration_minutes": 1.0}
         return [activity(since, deal_id="d0", type=kind, direction=way, **everything) for kind, way in kinds]
     row = {"deal_id": "d0", "contact_id": "c0", "product": "p0", "role": "user", "added_at": since}
     return [row] if table in ("deal_contacts", "line_items") else []

@@ -32,9 +32,8 @@ def test_terms_of_the_contract_on_offer():
     terms = {"amount": 200.0, "arr_change": 50.0, "term_months": 24.0, "ends_on": "2026-03-01"}
     deal = DEAL | terms | {"partner_account_id": "a9"}
     tables = crm([deal], tracked=[*terms, "partner_account_id"])
-    names = ["arr_change_share", "term_months", "days_to_contract_end", "partner_involved", "fields_known"]
-    # Known are the four terms and the partner; the stage is not tracked.
-    assert features_of(tables, ("d1", "2026-02-01"), names=names)[names].iloc[0].tolist() == [0.25, 24, 28, 1, 5]
+    names = ["arr_change_share", "term_months", "days_to_contract_end", "partner_involved"]
+    assert features_of(tables, ("d1", "2026-02-01"), names=names)[names].iloc[0].tolist() == [0.25, 24, 28, 1]
 
 
 def with_own_field(tables: CrmTables, name: str, value: object, dtype: str) -> CrmTables:
@@ -72,16 +71,16 @@ def test_a_field_of_the_crms_own_is_read_as_of_the_moment(name, now, before, dty
 
 
 @pytest.mark.parametrize(
-    ("moment", "gone", "left", "overdue", "inside"),
+    ("moment", "days_left", "working_days_left", "until_close", "close_before_end"),
     [
-        ("2026-01-01", 0.0, 64, 0, 1),  # a Thursday
-        ("2026-03-09", 67 / 90, 17, 0, 1),
-        ("2026-03-13", 71 / 90, 13, 3, 1),
-        ("2026-04-01", 0.0, 65, 22, 0),
+        ("2026-01-01", 90, 64, 68, 22),  # a Thursday
+        ("2026-03-09", 23, 17, 1, 22),
+        ("2026-03-13", 19, 13, -3, 22),
+        ("2026-04-01", 91, 65, -22, 113),
     ],
 )
-def test_where_the_moment_lies_in_the_period(moment, gone, left, overdue, inside):
+def test_where_the_moment_lies_in_the_period(moment, days_left, working_days_left, until_close, close_before_end):
     tables = crm([DEAL | {"close_date": "2026-03-10"}], tracked=["close_date"])
-    names = ["period_share_gone", "business_days_left", "days_overdue", "closes_this_period"]
+    names = ["days_to_period_end", "business_days_left", "days_to_close_date", "close_date_before_period_end"]
     built = features_of(tables, ("d1", moment), names=names)[names].iloc[0].tolist()
-    assert built == pytest.approx([gone, left, overdue, inside])
+    assert built == [days_left, working_days_left, until_close, close_before_end]

@@ -58,7 +58,6 @@ def test_pulling_in_is_no_push_and_an_initial_value_is_no_change():
     assert feature_of(tables, "close_date_pushes", "2026-02-02") == 0
     assert feature_of(tables, "close_date_pulls_30d", "2026-02-02") == 1
     assert feature_of(tables, "close_date_days_pushed", "2026-02-02") == -9
-    assert feature_of(tables, "push_share_of_age", "2026-02-02") == pytest.approx(-9 / (32 + 30))
 
 
 def test_a_contact_counts_once_from_when_it_was_first_added():
