@@ -318,13 +318,21 @@ def features_build(
     most: Annotated[
         int | None, typer.Option("--most", metavar="N", min=1, help="At most about so many snapshots, if not 80000.")
     ] = None,
+    days: Annotated[
+        int | None, typer.Option("--days", metavar="N", min=1, help="From one snapshot to the next; else as training.")
+    ] = None,
+    spark: Annotated[
+        str | None, typer.Option("--spark", metavar="MASTER", help="Compute on Spark: local[2], spark://HOST:PORT.")
+    ] = None,
 ) -> None:
     """Write the snapshots that training looks at, with all features, as Parquet files; of any number of deals."""
     from dealcast import frames
 
     session: Session = context.obj
     with progress_of("features") as progress:
-        document = frames.build_frames(session, as_of=as_of, out=out, most=most, progress=progress)
+        document = frames.build_frames(
+            session, as_of=as_of, out=out, most=most, days=days, spark=spark, progress=progress
+        )
     session.hand_over(document, display.show_pairs)
 
 

@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -10,6 +11,7 @@ from crm.errors import DataUnusable, Detail, UsageError
 from dealcast.session import Progress, Session
 from dealcast.steps import moment_of
 from features.catalogue import feature_set_hash
+from features.engines import Engine, spark_engine
 from features.frames import write_frames
 from features.stored import lay_out
 from training.splits import MAX_SNAPSHOTS, snapshot_moments
@@ -19,7 +21,14 @@ FACTS_SHARE = 0.4
 
 
 def build_frames(
-    session: Session, *, as_of: str | None, out: Path | None, most: int | None, progress: Progress
+    session: Session,
+    *,
+    as_of: str | None,
+    out: Path | None,
+    most: int | None,
+    days: int | None,
+    spark: str | None,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Write the snapshots that a training at the moment looks at, with all features: the `features build` document.
 
@@ -27,6 +36,9 @@ def build_frames(
     ----------
     out : folder for the frames; by default one of the workspace, named after data version, features and moment.
     most : about how many snapshots there may be before moments are left out; default as many as training takes.
+
+    days : days from one moment to the next; default as training takes them: weekly, more often for short cycles.
+    spark : the master of a Spark that computes the features; default DuckDB in this process.
 
     Raises
     ------
@@ -39,18 +51,20 @@ def build_frames(
     facts = lay_out(session.workspace, progress=lambda step, share: progress(step, FACTS_SHARE * share))
     tables = facts.tables
     at = moment_of(tables, as_of).at
-    moments = snapshot_moments(facts, tables.calendar, at, most=MAX_SNAPSHOTS if most is None else most)
+    moments = snapshot_moments(facts, tables.calendar, at, most=most or MAX_SNAPSHOTS, days=days)
     if not moments:
         detail = Detail("deals", None, "a deal was open before the moment", "Ask for a later moment.")
         raise DataUnusable("There are no snapshots to build features for.", detail)
     frames = session.workspace / "frames"
     name = f"{tables.data_version}-{feature_set_hash()}-{at:%Y%m%dT%H%M%SZ}"
-    written = write_frames(
-        facts,
-        moments,
-        out or frames / name,
-        progress=lambda step, share: progress(step, FACTS_SHARE + (1 - FACTS_SHARE) * share),
-    )
+    with _engine(spark) as engine:
+        written = write_frames(
+            facts,
+            moments,
+            out or frames / name,
+            engine=engine,
+            progress=lambda step, share: progress(step, FACTS_SHARE + (1 - FACTS_SHARE) * share),
+        )
     for other in frames.glob("*-*-*"):
         if not other.name.startswith(f"{tables.data_version}-"):
             shutil.rmtree(other, ignore_errors=True)
@@ -68,6 +82,10 @@ def build_frames(
         # Linux counts in KiB.
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
+
+
+def _engine(spark: str | None) -> AbstractContextManager[Engine | None]:
+    return nullcontext() if spark is None else spark_engine(master=spark)
 
 
 def _check_folder(out: Path) -> None:

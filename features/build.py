@@ -1,6 +1,7 @@
 """Features for any deals at any moments: dated facts in, one row per (deal_id, as_of) out; for training and scoring."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from crm.money import RateBook
 from crm.tables import CrmTables
 from features.catalogue import BY_NAME, catalogue_of
 from features.compiler import compile_features, compile_level
-from features.engines import run_on_duckdb
+from features.engines import Engine, run_on_duckdb
 from features.parties import PARTIES
 from features.sources import FeatureSources, build_sources, days_since_1970
 from features.spec import Feature
@@ -26,6 +27,7 @@ def build_features(
     names: Iterable[str] | None = None,
     sources: FeatureSources | None = None,
     levels: Mapping[str, pa.Table] | None = None,
+    engine: Engine | None = None,
     threads: int | None = None,
 ) -> pd.DataFrame:
     """Features of each deal as known at each moment.
@@ -36,7 +38,8 @@ def build_features(
     names : features wanted; default all of the catalogue, in its order, then those of the CRM's custom fields.
     sources : the result of `build_sources`, to save making it again.
     levels : the result of `party_levels` for the same names and for all moments of the spine, to save it, too.
-    threads : processors DuckDB may use; default all.
+    engine : where the statement runs; default DuckDB in this process.
+    threads : processors that DuckDB may use; default all.
 
     Returns
     -------
@@ -44,7 +47,7 @@ def build_features(
         and with the index of the spine.
     """
     sources = build_sources(tables, history) if sources is None else sources
-    return build_from_sources(sources, spine, names=names, levels=levels, threads=threads)
+    return build_from_sources(sources, spine, names=names, levels=levels, engine=engine, threads=threads)
 
 
 def build_from_sources(
@@ -53,6 +56,7 @@ def build_from_sources(
     *,
     names: Iterable[str] | None = None,
     levels: Mapping[str, pa.Table] | None = None,
+    engine: Engine | None = None,
     threads: int | None = None,
 ) -> pd.DataFrame:
     """What `build_features` gives, of facts that are laid out already, for deals that are among them."""
@@ -60,7 +64,8 @@ def build_from_sources(
     given = {f"{party}_level": level for party, level in (levels or {}).items()}
     relations = {**sources.relations, **given, **spine_relations(sources, spine)}
     statement = compile_features(features, sources.inputs, given=levels or ())
-    return to_frame(run_on_duckdb(statement, relations, threads=threads), spine, features)
+    run = engine or partial(run_on_duckdb, threads=threads)
+    return to_frame(run(statement, relations), spine, features)
 
 
 def to_frame(built: pa.Table, spine: pd.DataFrame, features: Iterable[Feature]) -> pd.DataFrame:
@@ -80,6 +85,7 @@ def party_levels(
     *,
     parties: Iterable[str] = PARTIES,
     names: Iterable[str] | None = None,
+    engine: Engine | None = None,
     threads: int | None = None,
 ) -> dict[str, pa.Table]:
     """What had happened with all deals of every owner, account, stage … by each moment, for any spine of them.
@@ -93,11 +99,8 @@ def party_levels(
     asked = pa.table({"as_of": microseconds(spine["as_of"]) / 1e6})
     statements = {party: compile_level(features, sources.inputs, party) for party in parties}
     relations = {**sources.relations, "spine": asked}
-    return {
-        party: run_on_duckdb(statement, relations, threads=threads)
-        for party, statement in statements.items()
-        if statement is not None
-    }
+    run = engine or partial(run_on_duckdb, threads=threads)
+    return {party: run(statement, relations) for party, statement in statements.items() if statement is not None}
 
 
 def chosen_features(sources: FeatureSources, names: Iterable[str] | None) -> list[Feature]:

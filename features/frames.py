@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from crm.facts import microseconds
 from crm.history import snapshot_spine
 from features.build import build_from_sources, chosen_features, party_levels
+from features.engines import Engine
 from features.parties import PARTIES
 from features.stored import OF_DEALS, StoredFacts, written_whole
 
@@ -25,7 +26,7 @@ Progress = Callable[[str, float], None]
 
 SNAPSHOTS_AT_ONCE = 250_000
 """Rows of one part: with all features and what it takes to build them, well under two GB."""
-MANY_KEYS = frozenset({"account", "family"})
+MANY_KEYS = frozenset({"account"})
 """Parties of whom there are nearly as many as deals."""
 
 
@@ -55,6 +56,7 @@ def write_frames(
     *,
     names: Iterable[str] | None = None,
     most_at_once: int = SNAPSHOTS_AT_ONCE,
+    engine: Engine | None = None,
     threads: int | None = None,
     progress: Progress = lambda step, share: None,
 ) -> Frames:
@@ -70,7 +72,7 @@ def write_frames(
     total = count_snapshots(facts, moments)
     with written_whole(folder) as draft:
         for number, frame in enumerate(
-            each_frame(facts, moments, names=names, most_at_once=most_at_once, threads=threads)
+            each_frame(facts, moments, names=names, most_at_once=most_at_once, engine=engine, threads=threads)
         ):
             pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), draft / part_name(number))
             rows.append(len(frame))
@@ -92,6 +94,7 @@ def each_frame(
     *,
     names: Iterable[str] | None = None,
     most_at_once: int = SNAPSHOTS_AT_ONCE,
+    engine: Engine | None = None,
     threads: int | None = None,
 ) -> Iterator[pd.DataFrame]:
     """The features of all deals open at the moments, part by part: what `build_features` gives for those deals.
@@ -103,9 +106,10 @@ def each_frame(
     for part in _parts(facts, moments, most_at_once):
         if levels is None:
             few = [party for party in PARTIES if party not in MANY_KEYS]
-            levels = party_levels(facts.sources({}), moments, parties=few, names=names, threads=threads)
+            levels = party_levels(facts.sources({}), moments, parties=few, names=names, engine=engine, threads=threads)
         given = _levels_at(levels, part.spine["as_of"])
-        yield build_from_sources(facts.sources(part.relations), part.spine, names=names, levels=given, threads=threads)
+        sources = facts.sources(part.relations)
+        yield build_from_sources(sources, part.spine, names=names, levels=given, engine=engine, threads=threads)
 
 
 def count_snapshots(facts: StoredFacts, moments: Sequence[pd.Timestamp]) -> int:

@@ -42,18 +42,27 @@ def days_between_snapshots(history: HasSpells, known_at: pd.Timestamp) -> int:
 
 
 def snapshot_moments(
-    history: HasSpells, calendar: Calendar, known_at: pd.Timestamp, *, most: int = MAX_SNAPSHOTS
+    history: HasSpells,
+    calendar: Calendar,
+    known_at: pd.Timestamp,
+    *,
+    most: int = MAX_SNAPSHOTS,
+    days: int | None = None,
 ) -> list[pd.Timestamp]:
     """The as-of moments before `known_at` at which training looks at the open deals, oldest first.
 
     At most about `most` snapshots: where there would be more, whole moments are left out, those more than a year
     back first, evenly, counted backwards from the latest so that nothing depends on chance.
+
+    Parameters
+    ----------
+    days : days from one moment to the next; default as `days_between_snapshots` says.
     """
     opened = history.spells["opened_at"].loc[lambda at: at < known_at]
     if opened.empty:
         return []
     first = max(opened.min(), known_at - pd.Timedelta(days=LOOKBACK_DAYS))
-    moments = calendar.moments(first, known_at, days_between_snapshots(history, known_at))
+    moments = calendar.moments(first, known_at, days or days_between_snapshots(history, known_at))
     latest_first = [moment for moment in reversed(moments) if moment < known_at]
     snapshots = _open_deals_at(history, latest_first)
     recent = np.array([moment >= known_at - pd.Timedelta(days=RECENT_DAYS) for moment in latest_first], dtype=bool)

@@ -16,6 +16,7 @@ from crm.synthetic import CompanyConfig, export, simulate
 from dealcast.cli import answer
 from features.build import build_features
 from features.catalogue import feature_set_hash
+from tests.engines.spark_here import needs_java
 from training.splits import snapshot_moments
 
 pytestmark = pytest.mark.slow
@@ -76,3 +77,25 @@ def test_a_folder_with_something_else_in_it_is_left_alone(workspace: Path, tmp_p
 def test_before_the_first_deal_there_is_nothing_to_build(workspace: Path):
     code, document = dealcast(workspace, "features", "build", "--as-of", "2020-01-01")
     assert code == 3, document
+
+
+def test_snapshots_are_as_far_apart_as_asked_for(workspace: Path):
+    code, document = dealcast(workspace, "features", "build", "--days", 28)
+    assert code == 0, document
+    weekly = dealcast(workspace, "features", "build")[1]
+    assert document["moments"] == pytest.approx(weekly["moments"] / 4, abs=1)
+
+
+@needs_java
+def test_spark_builds_the_same_frame(workspace: Path, tmp_path: Path):
+    arguments = ("features", "build", "--as-of", PAST, "--days", 56, "--out")
+    here, there = (
+        dealcast(workspace, *arguments, tmp_path / name, *spark)[1]
+        for name, spark in (("duckdb", ()), ("spark", ("--spark", "local[2]")))
+    )
+    assert there["snapshots"] == here["snapshots"] > 0
+    frames = [
+        pd.concat([pq.read_table(Path(each["out"]) / name).to_pandas() for name in each["files"]])
+        for each in (here, there)
+    ]
+    pd.testing.assert_frame_equal(*frames, rtol=1e-9, atol=1e-9)
