@@ -89,7 +89,8 @@ class HazardModel:
             regressors = self.design.regressors(rows)
             for cause, intensity in self.intensities.items():
                 trees[cause][part] = intensity.tree_margin(rows).reshape(-1, shape[1])
-                linear[cause][part] = (regressors @ intensity.coefficients).reshape(-1, shape[1])
+                # Row by row: a matrix product's last digits depend on what other rows there are.
+                linear[cause][part] = np.vecdot(regressors, intensity.coefficients).reshape(-1, shape[1])
         pooled = self.pooled.log_intensities(stage_of(features), grid.base[grid.group])
         return HazardMargins(grid.rows(), pooled, trees, linear)
 

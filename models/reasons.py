@@ -224,17 +224,25 @@ def _parts(model: HazardModel, features: pd.DataFrame, calendar: Calendar) -> di
     rows = bin_rows(model.encoder.transform(features), days_to_close_date(features), grid)
     names = group_names(model)
     place = np.array([names.index(name) for name in _groups_of_inputs(model)])
-    membership = np.eye(len(names))[place]
     regressors = model.design.regressors(rows)
-    regressor_membership = membership[model.design.owners]
     pooled = model.pooled.log_intensities(stage_of(features), base)
     parts = {}
     for cause, intensity in model.intensities.items():
         by_input = intensity.tree_contributions(rows)
-        trees = np.column_stack([by_input[:, :-1] @ membership, by_input[:, -1]])
+        trees = np.column_stack([_by_group(by_input[:, :-1], place, len(names)), by_input[:, -1]])
         by_regressor = regressors * intensity.coefficients
-        linear = np.column_stack([by_regressor[:, 1:] @ regressor_membership, by_regressor[:, 0]])
+        grouped = _by_group(by_regressor[:, 1:], place[model.design.owners], len(names))
+        linear = np.column_stack([grouped, by_regressor[:, 0]])
         blended = (1 - model.weight_linear) * trees + model.weight_linear * linear
         blended[:, names.index("stage")] += pooled[cause].ravel()
         parts[cause] = blended.reshape(*base.shape, blended.shape[1])
     return parts
+
+
+def _by_group(parts: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
+    """(r, groups) sums of each row's parts (r, k) by group (k,); unlike a matrix product's, the same in any company."""
+    order = np.argsort(group, kind="stable")
+    present, starts = np.unique(group[order], return_index=True)
+    sums = np.zeros((len(parts), groups))
+    sums[:, present] = np.add.reduceat(parts[:, order], starts, axis=1)
+    return sums

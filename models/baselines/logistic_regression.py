@@ -54,7 +54,7 @@ class LogisticRegression:
         return LogisticRegression(spread, tuple(marks), coefficients, float(regression.intercept_[0]))
 
     def predict(self, features: pd.DataFrame) -> np.ndarray:
-        odds = self.intercept + self._regressors(features) @ np.array(self.coefficients)
+        odds = self.intercept + np.vecdot(self._regressors(features), np.array(self.coefficients))
         return np.clip(1 / (1 + np.exp(-odds)), SMALLEST, 1 - SMALLEST)
 
     def _regressors(self, features: pd.DataFrame) -> np.ndarray:
