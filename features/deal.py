@@ -1,6 +1,7 @@
 """The deal's own state and history: what it is worth, where it stands, how often its story changed."""
 
-from features.spec import Deal, Term, feature
+from features.running import MONEY
+from features.spec import Deal, Term, feature, number
 from features.stages import FORECAST_CATEGORIES
 
 NO_HISTORY = "the field's changes were not recorded all the time"
@@ -116,8 +117,9 @@ def days_since_stage_advance(deal: Deal) -> Term:
 )
 def amount_to_first(deal: Deal) -> Term:
     """The amount over what it was before its recorded changes; 1 without changes."""
-    amount, changed = deal.value("amount"), deal.changes("amount").sum("new_number - old_number")
-    return amount / (amount - changed)
+    # Rounded like the changes that are summed: else what came from nothing is left with a trace of a cent.
+    amount = Term(f"(ROUND({{0}} * {number(MONEY)}) / {number(MONEY)})", (deal.value("amount"),))
+    return amount / (amount - deal.changes("amount").sum("new_number - old_number"))
 
 
 @feature(

@@ -120,6 +120,7 @@ def _changes(history: DealHistory) -> pd.DataFrame:
 
 def _activities(history: DealHistory) -> pd.DataFrame:
     rows = in_sequence(history.activities.dropna(subset=["deal_id"]), "known_from")
+    rows = rows.assign(duration_minutes=summable(rows["duration_minutes"], DAYS))
     return after_inbound(first_of_contact(rows))
 
 

@@ -240,7 +240,7 @@ def _parts(model: HazardModel, features: pd.DataFrame, calendar: Calendar) -> di
 
 
 def _by_group(parts: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
-    """(r, groups) sums of each row's parts (r, k) by group (k,); unlike a matrix product's, the same in any company."""
+    """(r, groups) sums of each row's parts (r, k) by group (k,), the same to the last digit beside any other rows."""
     order = np.argsort(group, kind="stable")
     present, starts = np.unique(group[order], return_index=True)
     sums = np.zeros((len(parts), groups))

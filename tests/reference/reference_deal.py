@@ -111,7 +111,7 @@ def amount_to_first(deal: Known) -> Value:
     if moves is None or not known(amount):
         return None
     first = amount - sum(row["moved"] for row in moves)
-    return amount / first if first else None
+    return amount / first if round(first, 4) else None
 
 
 @reference

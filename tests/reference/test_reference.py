@@ -13,6 +13,7 @@ from crm.history import build_history, snapshot_spine
 from crm.synthetic import CompanyConfig, export, simulate
 from features.build import build_features
 from features.catalogue import BY_NAME, CATALOGUE
+from features.sources import build_sources
 
 HANDFUL = {"n_reps": 4, "n_teams": 2, "n_regions": 2, "deals_per_week": 2.0, "days": 430}
 LOADED = "closings leave no row, tracking began late, much was loaded in bulk"
@@ -69,6 +70,25 @@ def test_a_feature_equals_its_reference(name, feature):
         pd.testing.assert_series_equal(built[feature], pd.Series(expected, dtype="str", name=feature))
     else:
         np.testing.assert_allclose(built[feature], np.array(expected, dtype=float), **TOLERANCE)
+
+
+SUMMED = {
+    "change": ("old_number", "new_number"),
+    "activity": ("duration_minutes", "reply_days"),
+    "line": ("discount",),
+    "outcome": ("step", "days_open", "pushes", "amount_base"),
+    "passage": ("days",),
+}
+
+
+@pytest.mark.parametrize("name", list(COMPANIES))
+def test_what_is_summed_adds_up_to_the_same_in_any_order(name):
+    relations = build_sources(companies()[name].tables, companies()[name].history).relations
+    for relation, columns in SUMMED.items():
+        values = relations[relation].select(columns).to_pandas().to_numpy(dtype=float)
+        values = values[np.isfinite(values)]
+        assert len(values) > 0 and (values * 2**24 % 1 == 0).all(), f"{relation}: not multiples of 2**-24"
+        assert np.abs(values).sum() < 2**29, f"{relation}: doubles do not hold the sum exactly"
 
 
 def test_every_feature_has_a_reference():

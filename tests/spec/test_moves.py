@@ -67,6 +67,16 @@ def test_the_amount_is_compared_with_what_it_was_before_its_changes():
     assert [feature_of(tables, "amount_to_first", day) for day in days] == [1.0, 1.5, 1.2]
 
 
+def test_an_amount_that_came_from_nothing_has_no_ratio_to_it_and_an_unchanged_one_the_ratio_of_one():
+    rows = moved("amount", ("2026-02-01", "0", "1234.56"), ("2026-02-02", "1234.56", "99.99"))
+    tables = crm([DEAL | {"amount": 99.99}], deal_history=rows, tracked=["amount"])
+    days = ("2026-01-31", "2026-02-01", "2026-02-02")
+    built = features_of(tables, *(("d1", day) for day in days), names=["amount_to_first"])
+    assert built["amount_to_first"].isna().all()
+    unchanged = crm([DEAL | {"amount": 99.99}], deal_history=[], tracked=["amount"])
+    assert feature_of(unchanged, "amount_to_first", "2026-02-02") == 1.0
+
+
 @pytest.mark.parametrize(
     ("before", "after", "lowered"),
     [
