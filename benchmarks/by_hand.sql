@@ -140,6 +140,7 @@ company AS (
 stood AS (
   SELECT
     spine.*, state.* EXCLUDE (deal_id, moment), amount * rate_to_base AS amount_base,
+    ROUND(amount * 65536) / 65536 AS exact_amount,
     accounts.segment, accounts.industry, accounts.region, accounts.employees, owners.hired_at,
     CASE WHEN state.owner_id IS NULL THEN 0 ELSE owners.activity_from END AS mailbox_from,
     begun.opened_at, begun.created_at
@@ -226,7 +227,7 @@ SELECT
   CASE WHEN created_at >= {amount} THEN COALESCE(amount_changes, 0) END AS amount_changes,
   CASE WHEN created_at >= {owner_id} THEN COALESCE(owner_changes, 0) END AS owner_changes,
   (as_of - last_advance_at) / 86400 AS days_since_stage_advance,
-  CASE WHEN created_at >= {amount} THEN told.amount / NULLIF(told.amount - COALESCE(amount_changed, 0), 0) END
+  CASE WHEN created_at >= {amount} THEN exact_amount / NULLIF(exact_amount - COALESCE(amount_changed, 0), 0) END
     AS amount_to_first,
   CASE WHEN close_date_told THEN days_later / NULLIF(close_date_pushes, 0) END AS close_date_days_per_push,
   (as_of - last_push_at) / 86400 AS days_since_last_push,
