@@ -30,21 +30,35 @@ class KeptStatement:
         # Over a few rows every plan is fast; what the optimizer thinks about it takes longer than to run it.
         self._connection.execute("PRAGMA disable_optimizer")
         self._connection.execute(f"PREPARE kept AS {statement}")
-        self._replace = "; ".join(f"DELETE FROM {name}; INSERT INTO {name} FROM new_{name}" for name in self._changing)
+        self._insert = {name: self._insertion(name) for name in self._changing}
+
+    def _insertion(self, name: str) -> str:
+        """The statement that adds rows to a relation, given as a list a column."""
+        columns = self._connection.execute(
+            "SELECT data_type FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index", [name]
+        ).fetchall()
+        values = ", ".join(f"unnest(${place}::{kind}[])" for place, (kind,) in enumerate(columns, start=1))
+        return f"INSERT INTO {name} SELECT {values}"
 
     def run(self, changing: Mapping[str, pa.Table]) -> pa.Table:
-        """The result for these rows; one call at a time, others wait."""
+        """The result for these rows; one call at a time, others wait.
+
+        Rows come as parameters: to register a table, or to ask inside the transaction that changed one, would have the
+        statement planned anew.
+        """
         with self._lock:
             self._connection.execute("BEGIN")
             try:
                 for name in self._changing:
-                    self._connection.register(f"new_{name}", changing[name])
-                self._connection.execute(self._replace)
-                return self._connection.sql("EXECUTE kept").to_arrow_table()
-            finally:
+                    self._connection.execute(f"DELETE FROM {name}")
+                    if len(changing[name]):
+                        columns = [column.to_pylist() for column in changing[name].columns]
+                        self._connection.execute(self._insert[name], columns)
+            except duckdb.Error:
                 self._connection.execute("ROLLBACK")
-                for name in self._changing:
-                    self._connection.unregister(f"new_{name}")
+                raise
+            self._connection.execute("COMMIT")
+            return self._connection.sql("EXECUTE kept").to_arrow_table()
 
     def close(self) -> None:
         """Give the memory back."""
