@@ -241,7 +241,23 @@ def _of_rows_until(aggregate: Aggregate, plan: _Plan) -> str:
     if aggregate.days is not None:
         conditions.append(f"moment >= as_of - {number(aggregate.days * DAY)}")
     conditions += [f"moment > {_of_earlier_level(part, plan)}" for part in aggregate.parts]
-    return f"{aggregate.template} FILTER (WHERE {' AND '.join(conditions)})" if conditions else aggregate.template
+    return _only_where(aggregate.template, conditions)
+
+
+def _only_where(template: str, conditions: Iterable[str]) -> str:
+    """An aggregate over the rows for which all conditions hold; they stand in its argument.
+
+    Behind it, as FILTER, they cost DuckDB time that grows with the square of the number of aggregates (and, in windows,
+    of rows).
+    """
+    where = " AND ".join(conditions)
+    if not where:
+        return template
+    function, arguments = template.removesuffix(")").split("(", 1)
+    argument, *others = arguments.split(", ")
+    distinct = "DISTINCT " if argument.startswith("DISTINCT ") else ""
+    counted = "1" if argument == "*" else argument.removeprefix(distinct)
+    return f"{function}({', '.join([f'{distinct}CASE WHEN {where} THEN {counted} END', *others])})"
 
 
 def _of_earlier_level(term: Term, plan: _Plan) -> str:
@@ -301,13 +317,11 @@ def _party_level(
 
 
 def _windowed(aggregate: Aggregate, inputs: Inputs) -> str:
-    """The aggregate over its window. Conditions are inside: DuckDB takes quadratic time for a FILTER behind it."""
+    """The aggregate over its window."""
     begun = [inputs.since.get(source) for source in aggregate.recorded]
     followed = ["FALSE" if at is None else f"created >= {number(at)}" for at in begun]
-    conditions = " AND ".join(("is_spine = 0", *aggregate.where, *followed))
-    function, argument = aggregate.template.removesuffix(")").split("(", 1)
-    counted = "1" if argument == "*" else argument
-    return f"{function}(CASE WHEN {conditions} THEN {counted} END) OVER {_window(aggregate.days)}"
+    conditions = ("is_spine = 0", *aggregate.where, *followed)
+    return f"{_only_where(aggregate.template, conditions)} OVER {_window(aggregate.days)}"
 
 
 def _window(days: float | None) -> str:
