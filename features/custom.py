@@ -36,9 +36,14 @@ def custom_feature(name: str) -> Feature | None:
 def custom_features(tables: CrmTables) -> list[Feature]:
     """One feature for every custom field of the deals, in the order of the columns."""
     deals = tables.get("deals")
-    own = [name for name in deals if name not in TABLES["deals"].columns and not name.startswith("_")]
-    found = (custom_feature(f"{_kind_of(deals[name])}:{name}") for name in own)
+    found = (custom_feature(f"{_kind_of(deals[name])}:{name}") for name in custom_columns(tables))
     return [declared for declared in found if declared is not None]
+
+
+def custom_columns(tables: CrmTables) -> dict[str, str]:
+    """The deal fields that are not the contract's, each with the name of its column in the relation state."""
+    own = [name for name in tables.get("deals") if name not in TABLES["deals"].columns and not name.startswith("_")]
+    return {name: f"field_{place}" for place, name in enumerate(own)}
 
 
 _DAYS_TO = (
@@ -49,16 +54,8 @@ _DAYS_TO = (
 _DECLARED = {
     "category": ("category", "The CRM's own field {field}.", "FIELD: {value}"),
     "number": ("number", "The CRM's own field {field}; yes is 1, no is 0.", "FIELD is {value:.4g}"),
-    "days_to": (
-        "days",
-        "Days from the moment to the CRM's own field {field}; negative after it.",
-        "FIELD in {value:.0f} days",
-    ),
-    "days_to_instant": (
-        "days",
-        "Days from the moment to the CRM's own field {field}; negative after it.",
-        "FIELD in {value:.0f} days",
-    ),
+    "days_to": _DAYS_TO,
+    "days_to_instant": _DAYS_TO,
 }
 
 

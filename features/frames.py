@@ -19,8 +19,9 @@ from crm.facts import microseconds
 from crm.history import snapshot_spine
 from features.build import build_from_sources, chosen_features, party_levels
 from features.engines import Engine
+from features.inputs import OF_DEALS
 from features.parties import PARTIES
-from features.stored import OF_DEALS, StoredFacts, written_whole
+from features.stored import StoredFacts, written_whole
 
 Progress = Callable[[str, float], None]
 

@@ -11,11 +11,10 @@ import pandas as pd
 import pyarrow as pa
 
 from features.build import chosen_features, party_levels, spine_relations, to_frame
-from features.compiler import SOURCES, compile_features
+from features.compiler import compile_features
 from features.engines.kept import KeptStatement
+from features.inputs import OF_DEALS
 from features.sources import FeatureSources
-
-OF_DEALS = ("state", *SOURCES)
 
 
 class LiveFeatures:

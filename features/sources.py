@@ -8,18 +8,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crm.contract import TABLES
 from crm.facts import JUST_AFTER, microseconds
 from crm.history import DealHistory, values_at
 from crm.lives import pipelines_of
 from crm.money import RateBook
 from crm.tables import CrmTables
-from features.compiler import PARTY_SOURCES, SOURCES, Inputs
+from features.bulk import began_unseen, bulk_loaded
+from features.custom import custom_columns
+from features.inputs import PARTY_SOURCES, SOURCES, Inputs
 from features.running import DAYS, MONEY, after_inbound, first_of_contact, in_sequence, summable
 from features.stages import position_numbers, stage_keys, stage_passages
-
-BULK_DEALS = 100
-"""So many deals created at the very same instant were brought from elsewhere: their created_at is not their own."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,6 @@ def build_sources(tables: CrmTables, history: DealHistory, *, bulk: pd.Index | N
     return FeatureSources(arrow, inputs, tuple(currencies), tables)
 
 
-def custom_columns(tables: CrmTables) -> dict[str, str]:
-    """The deal fields that are not the contract's, each with the name of its column in the relation state."""
-    own = [name for name in tables.get("deals") if name not in TABLES["deals"].columns and not name.startswith("_")]
-    return {name: f"field_{place}" for place, name in enumerate(own)}
-
-
 def overlay_sources(stored: FeatureSources, proposed: FeatureSources, replaced: Collection[str]) -> FeatureSources:
     """The facts of a few proposed deals, beside what owners, accounts and the company have from all others.
 
@@ -94,10 +86,8 @@ def overlay_sources(stored: FeatureSources, proposed: FeatureSources, replaced: 
         others = rows.filter(pc.invert(pc.is_in(rows["deal_id"], value_set=gone)))
         whole[name] = pa.concat_tables([others, proposed.relations[name]], promote_options="permissive")
     columns = {**stored.inputs.columns, "state": proposed.inputs.columns["state"]}
-    since = dict(stored.inputs.since)
-    for source, at in proposed.inputs.since.items():
-        since[source] = min(at, since.get(source, at))
-    inputs = replace(stored.inputs, columns=columns, since=since, custom=proposed.inputs.custom)
+    inputs = replace(stored.inputs, columns=columns, custom=proposed.inputs.custom)
+    inputs = inputs.recorded_also(proposed.inputs.since)
     currencies = tuple(dict.fromkeys((*stored.currencies, *proposed.currencies)))
     return replace(stored, relations={**proposed.relations, **whole}, inputs=inputs, currencies=currencies)
 
@@ -132,25 +122,11 @@ def _lines(tables: CrmTables) -> pd.DataFrame:
     return lines.assign(discount=discount)
 
 
-def bulk_loaded(deals: pd.DataFrame, time_zone: str) -> pd.Index:
-    """Ids of the deals that many others share their created_at with, to the instant (a midnight is a mere day)."""
-    seen = deals["_first_seen_at"] if "_first_seen_at" in deals else pd.Series(pd.NaT, index=deals.index)
-    together = deals.groupby([deals["created_at"], seen], dropna=False)["deal_id"].transform("size")
-    local = deals["created_at"].dt.tz_convert(time_zone)
-    bulk = (together >= BULK_DEALS) & (local != local.dt.normalize())
-    return pd.Index(deals.loc[bulk, "deal_id"])
-
-
 def _openings(history: DealHistory, bulk: pd.Index) -> pd.DataFrame:
     """When deals were opened; `trusted` is the same instant, missing where it is only that of a bulk load."""
     spells = history.spells
     at = pd.Series(microseconds(spells["opened_at"]) / 1e6, index=spells.index)
-    return spells[["deal_id", "opened_at"]].assign(trusted=at.mask(_is_loaded(spells, bulk)))
-
-
-def _is_loaded(spells: pd.DataFrame, bulk: pd.Index) -> pd.Series:
-    """Whether a spell began before anybody's knowledge: the first one of a deal that was loaded in bulk."""
-    return ~spells.duplicated("deal_id") & spells["deal_id"].isin(bulk)
+    return spells[["deal_id", "opened_at"]].assign(trusted=at.mask(began_unseen(spells, bulk)))
 
 
 def _outcomes(tables: CrmTables, history: DealHistory, bulk: pd.Index) -> pd.DataFrame:
@@ -160,7 +136,7 @@ def _outcomes(tables: CrmTables, history: DealHistory, bulk: pd.Index) -> pd.Dat
     then: what closing, or a reopening after it, wrote over them is no fact about the time before.
     """
     spells = history.spells
-    spells = spells.assign(trusted=spells["opened_at"].mask(_is_loaded(spells, bulk)))
+    spells = spells.assign(trusted=spells["opened_at"].mask(began_unseen(spells, bulk)))
     spells["created"] = spells.groupby("deal_id")["opened_at"].transform("min").mask(spells["deal_id"].isin(bulk))
     ended = spells.dropna(subset=["ended_at"]).reset_index(drop=True)
     opened = pd.DataFrame({"deal_id": spells["deal_id"], "at": spells["opened_at"], "kind": "opened", "step": 1.0})
@@ -186,7 +162,7 @@ def _outcomes(tables: CrmTables, history: DealHistory, bulk: pd.Index) -> pd.Dat
     columns = ["deal_id", "at", "kind", "step", "created", "days_open", "pushes"]
     outcomes = rows[columns].assign(amount_base=summable(amount_base, MONEY))
     outcomes = pd.concat([outcomes, then[fields]], axis=1)
-    handed_over = [_handed_over(history, field) for field in ("owner_id", "account_id")]
+    handed_over = [_handed_over(history, field) for field in fields]
     outcomes = pd.concat([outcomes, *handed_over], ignore_index=True)
     return _timed(outcomes.astype(dict.fromkeys(["kind", *fields], "str")), "at")
 

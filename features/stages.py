@@ -6,6 +6,7 @@ import pandas as pd
 from crm.facts import JUST_AFTER
 from crm.history import DealHistory, values_at
 from crm.lives import pipelines_of
+from features.bulk import began_unseen
 from features.running import DAYS, MONEY, summable
 
 FORECAST_CATEGORIES = {"omitted": 0.0, "pipeline": 1.0, "best_case": 2.0, "most_likely": 3.0, "commit": 4.0}
@@ -58,8 +59,7 @@ def stage_passages(history: DealHistory, bulk: pd.Index) -> pd.DataFrame:
     """
     spells = history.spells.dropna(subset=["ended_at"])
     spells = spells[spells["outcome"] != "merged"]
-    loaded = ~history.spells.duplicated("deal_id") & history.spells["deal_id"].isin(bulk)
-    spells = spells.assign(loaded=loaded)
+    spells = spells.assign(loaded=began_unseen(history.spells, bulk))
     stages = history.states[["deal_id", "known_from"]].assign(stage_key=stage_keys(history.states))
     until = stages["known_from"].shift(-1).where(stages["deal_id"].eq(stages["deal_id"].shift(-1)))
     visits = stages.assign(until=until).dropna(subset=["stage_key"])

@@ -30,15 +30,15 @@ import features
 from crm.history import build_history
 from crm.store import DealRange, deal_ranges, read_columns, read_manifest, read_tables
 from crm.tables import CrmTables, FieldClass
-from features.compiler import PARTY_SOURCES, SOURCES, Inputs
-from features.sources import FeatureSources, build_sources, bulk_loaded
+from features.bulk import bulk_loaded
+from features.inputs import OF_DEALS, PARTY_SOURCES, Inputs
+from features.sources import FeatureSources, build_sources
 
 Progress = Callable[[str, float], None]
 
 DEALS_EACH = 20_000
 """Deals of one range: some hundred MB while their facts are made."""
 NO_DEALS = DealRange("", "")
-OF_DEALS = ("state", *SOURCES)
 SHARED = ("accounts", "owners")
 SPELL = ["deal_id", "opened_at", "ended_at"]
 
@@ -176,10 +176,7 @@ class _Shared:
 
     def add(self, sources: FeatureSources) -> None:
         """See one range more."""
-        since = dict(sources.inputs.since)
-        for source, at in (self.inputs.since if self.inputs else {}).items():
-            since[source] = min(at, since.get(source, at))
-        self.inputs = replace(sources.inputs, since=since)
+        self.inputs = sources.inputs.recorded_also(self.inputs.since if self.inputs else {})
         self.currencies = tuple(dict.fromkeys((*self.currencies, *sources.currencies)))
 
     def to_dict(self) -> dict[str, object]:
