@@ -35,7 +35,13 @@ class _Draft:
 
 
 def import_folder(
-    workspace: Path, source: Path, *, full: bool, now: pd.Timestamp, progress: Progress = _silent
+    workspace: Path,
+    source: Path,
+    *,
+    full: bool,
+    now: pd.Timestamp,
+    progress: Progress = _silent,
+    cursors: Mapping[str, str] | None = None,
 ) -> ImportReport:
     """Load the tables of a folder: upsert by key, refuse bad rows into quarantine, make one new data version.
 
@@ -45,6 +51,7 @@ def import_folder(
     full : the folder holds everything there is: deals absent from it are deleted at the import's moment, rows of other
         tables removed, but for logs of what happened.
     now : the wall clock (UTC), the data's moment where `calendar.json` names none.
+    cursors : how far connections to CRMs have been read with this folder, kept with the version that it makes.
 
     Returns
     -------
@@ -85,7 +92,12 @@ def import_folder(
             progress("writing", 0.9)
             given = settings.currency_given
             version = write_version(
-                workspace, tables, changed=draft.changed, stages_derived=derived, currency_given=given
+                workspace,
+                tables,
+                changed=draft.changed,
+                stages_derived=derived,
+                currency_given=given,
+                cursors=cursors,
             )
             tables = replace(tables, data_version=version)
         progress("imported", 1.0)

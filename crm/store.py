@@ -55,6 +55,7 @@ class Manifest:
     first_import_at : the data's moment of the first import into this workspace.
     stages_derived : whether the stages were concluded from deals.is_closed and is_won.
     currency_given : whether base_currency was stated rather than taken as the commonest.
+    cursors : how far each connection to a CRM has been read, by its name; committed with what was read.
     """
 
     data_version: str
@@ -65,6 +66,7 @@ class Manifest:
     field_classes: Mapping[str, FieldClass]
     stages_derived: bool
     currency_given: bool
+    cursors: Mapping[str, str]
 
     def to_dict(self) -> dict[str, object]:
         """The manifest as JSON values."""
@@ -77,13 +79,16 @@ class Manifest:
             "field_classes": {field: known.to_dict() for field, known in self.field_classes.items()},
             "stages_derived": self.stages_derived,
             "currency_given": self.currency_given,
+            "cursors": dict(self.cursors),
         }
 
     @staticmethod
     def from_dict(stored: Mapping[str, object]) -> "Manifest":
         """The manifest from JSON values."""
         classes, tables, calendar = stored["field_classes"], stored["tables"], stored["calendar"]
+        cursors = stored.get("cursors", {})
         assert isinstance(classes, dict) and isinstance(tables, dict) and isinstance(calendar, dict)
+        assert isinstance(cursors, dict)
         return Manifest(
             data_version=str(stored["data_version"]),
             tables={name: int(version) for name, version in tables.items()},
@@ -93,6 +98,7 @@ class Manifest:
             field_classes={field: FieldClass.from_dict(known) for field, known in classes.items()},
             stages_derived=bool(stored["stages_derived"]),
             currency_given=bool(stored["currency_given"]),
+            cursors=cursors,
         )
 
 
@@ -185,7 +191,13 @@ def deal_ranges(workspace: Path, version: str | None = None, *, deals_each: int)
 
 
 def write_version(
-    workspace: Path, tables: CrmTables, *, changed: set[str], stages_derived: bool, currency_given: bool
+    workspace: Path,
+    tables: CrmTables,
+    *,
+    changed: set[str],
+    stages_derived: bool,
+    currency_given: bool,
+    cursors: Mapping[str, str] | None = None,
 ) -> str:
     """Write the changed tables and make the new version current; call it within `import_lock`.
 
@@ -193,6 +205,7 @@ def write_version(
     ----------
     tables : all tables of the new version; its `data_version` is ignored, `first_import_at` is required.
     changed : tables to write; the others keep the Delta version of the current manifest.
+    cursors : how far connections have been read now; those not named stay where they were.
 
     Returns
     -------
@@ -204,7 +217,14 @@ def write_version(
         table: _write_table(workspace, table, frame) if table in changed or table not in kept else kept[table]
         for table, frame in tables.tables.items()
     }
-    return _commit(workspace, tables, versions, stages_derived=stages_derived, currency_given=currency_given)
+    return _commit(
+        workspace,
+        tables,
+        versions,
+        stages_derived=stages_derived,
+        currency_given=currency_given,
+        cursors=cursors or {},
+    )
 
 
 def write_version_in_parts(
@@ -232,14 +252,23 @@ def write_version_in_parts(
         for table, frame in part.items():
             versions[table] = _write_table(workspace, table, frame, append=table in begun)
         begun |= part.keys()
-    return _commit(workspace, described, versions, stages_derived=stages_derived, currency_given=currency_given)
+    return _commit(
+        workspace, described, versions, stages_derived=stages_derived, currency_given=currency_given, cursors={}
+    )
 
 
 def _commit(
-    workspace: Path, tables: CrmTables, versions: Mapping[str, int], *, stages_derived: bool, currency_given: bool
+    workspace: Path,
+    tables: CrmTables,
+    versions: Mapping[str, int],
+    *,
+    stages_derived: bool,
+    currency_given: bool,
+    cursors: Mapping[str, str],
 ) -> str:
     """Name the tables' versions in a manifest and make it the current one."""
-    name = f"{int(current_version(workspace) or 0) + 1:06d}"
+    before = current_version(workspace)
+    name = f"{int(before or 0) + 1:06d}"
     assert tables.first_import_at is not None
     manifest = Manifest(
         data_version=name,
@@ -250,6 +279,7 @@ def _commit(
         field_classes=tables.field_classes,
         stages_derived=stages_derived,
         currency_given=currency_given,
+        cursors={**(read_manifest(workspace, before).cursors if before else {}), **cursors},
     )
     folder = workspace / "data" / "versions"
     folder.mkdir(parents=True, exist_ok=True)

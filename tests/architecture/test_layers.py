@@ -30,6 +30,7 @@ ONLY_IN = {
     "alembic": ("ledger/",),
     "mlflow": ("training/tracking.py",),
     "bentoml": ("serving/service.py",),
+    "httpx": ("crm/connectors/transport.py",),
 }
 """Each outside system and the one place that knows it."""
 

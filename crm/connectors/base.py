@@ -1,0 +1,106 @@
+"""What every connector does, whatever the CRM: tell what is there, fetch it into the contract's tables, take scores."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pandas as pd
+
+Row = Mapping[str, str | None]
+"""One row of a contract table, its values as text (docs/importing.md tells how); None is unknown."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of one table; all batches of a table have the same columns. Rows may come twice."""
+
+    table: str
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """What a CRM held at one moment.
+
+    Attributes
+    ----------
+    moment : the CRM as it stood then, and nothing later, is in the batches.
+    cursor : what to give `Connector.fetch` next time, to get what changed since.
+    calendar : entries of calendar.json that the CRM knows, such as base_currency and time_zone.
+    batches : the rows, read from the CRM while one goes through them.
+    """
+
+    moment: pd.Timestamp
+    cursor: str
+    calendar: Mapping[str, object]
+    batches: Iterator[Batch]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a connector found when it looked.
+
+    Attributes
+    ----------
+    system : name and version of the CRM.
+    tables : rows the CRM has for each table of the contract.
+    fields : the columns of deals that it fills.
+    history_since : the first moment of which the CRM kept history; None if it keeps none.
+    writes_to : where scores go; None if there is no place for them, which `notes` explains.
+    """
+
+    system: str
+    tables: Mapping[str, int]
+    fields: tuple[str, ...]
+    history_since: pd.Timestamp | None
+    writes_to: str | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OutgoingScore:
+    """A score on its way to the CRM, with where it comes from.
+
+    Attributes
+    ----------
+    win_probability : won within 365 days, 0..1.
+    score_change : points against the score of a week or more before; None if there was none.
+    reasons : sentences, the strongest first.
+    """
+
+    deal_id: str
+    win_probability: float
+    score_change: float | None
+    reasons: tuple[str, ...]
+    as_of: pd.Timestamp
+    model_version: str
+
+
+class Connector(Protocol):
+    """One connection to one CRM. Every call may raise `OtherSideFailed`; none of them changes more than it says."""
+
+    @property
+    def api_calls(self) -> int:
+        """Requests sent so far, repeated ones included."""
+        ...
+
+    def survey(self) -> Found:
+        """Look at what is there; changes nothing."""
+        ...
+
+    def fetch(self, since: str | None) -> Fetch:
+        """Everything there is, or, given a cursor, at least what changed since; changes nothing."""
+        ...
+
+    def push(self, scores: Sequence[OutgoingScore]) -> dict[str, str]:
+        """Write scores, each replacing the one before it of the same deal: twice is as good as once.
+
+        Returns
+        -------
+        The reason why not, by deal_id, for each score that the CRM did not take.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the connection."""
+        ...

@@ -1,0 +1,109 @@
+"""From a CRM into the workspace: what a connector fetches becomes a folder of tables, and that is imported like any."""
+
+import csv
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from crm.connectors.base import Connector, Fetch
+from crm.delivery import Progress
+from crm.ingest import import_folder
+from crm.report import ImportReport
+from crm.store import Manifest, current_version, read_manifest
+
+FOLDER = "connections"
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What a sync brought: the import it made, and how far the connection has been read."""
+
+    report: ImportReport
+    cursor: str
+
+
+def fetch_and_import(
+    workspace: Path, name: str, connector: Connector, *, anew: bool, now: pd.Timestamp, progress: Progress
+) -> Landed:
+    """Fetch what changed since the last time and import it: one new data version that also holds the cursor, or none.
+
+    Killed at any point it changes nothing, and the next one begins where this one did.
+
+    Parameters
+    ----------
+    name : of the connection; the cursor is kept by it.
+    anew : fetch everything again, whatever was fetched before.
+    now : the wall clock, for the import's name.
+
+    Raises
+    ------
+    OtherSideFailed
+        If the CRM fails half-way.
+    DataUnusable
+        If what it delivered cannot be imported.
+    """
+    with _landing_folder(workspace, name) as folder:
+        before = read_manifest(workspace) if current_version(workspace) else None
+        progress("ask", 0.0)
+        fetch = connector.fetch(None if anew or before is None else before.cursors.get(name))
+        _write_tables(folder, fetch, progress)
+        _write_calendar(folder, fetch, before)
+        report = import_folder(
+            workspace,
+            folder,
+            full=False,
+            now=now,
+            progress=lambda step, done: progress(step, 0.5 + done / 2),
+            cursors={name: fetch.cursor},
+        )
+    return Landed(report, fetch.cursor)
+
+
+@contextmanager
+def _landing_folder(workspace: Path, name: str) -> Iterator[Path]:
+    """An empty folder that is gone afterwards; one sync at a time, a second one waits."""
+    connections = workspace / FOLDER
+    connections.mkdir(parents=True, exist_ok=True)
+    folder = connections / f"{name}.fetched"
+    with (connections / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_tables(folder: Path, fetch: Fetch, progress: Progress) -> None:
+    columns: dict[str, list[str]] = {}
+    for batch in fetch.batches:
+        if not batch.rows:
+            continue
+        progress(f"fetch {batch.table}", 0.2)
+        is_first = batch.table not in columns
+        names = columns.setdefault(batch.table, list(batch.rows[0]))
+        with (folder / f"{batch.table}.csv").open("a", encoding="utf-8", newline="") as file:
+            lines = csv.DictWriter(file, names)
+            if is_first:
+                lines.writeheader()
+            lines.writerows(batch.rows)
+
+
+def _write_calendar(folder: Path, fetch: Fetch, before: Manifest | None) -> None:
+    """The calendar held so far goes on; the first time it is what the CRM knows."""
+    calendar: dict[str, object] = dict(fetch.calendar)
+    moment = fetch.moment
+    if before is not None:
+        calendar = before.calendar.to_dict()
+        calendar.pop("listed_periods", None)
+        # Events or another connection may have told of a later moment already.
+        moment = max(moment, before.as_of)
+    written = json.dumps(calendar | {"as_of": moment.isoformat()}, ensure_ascii=False)
+    (folder / "calendar.json").write_text(written, encoding="utf-8")

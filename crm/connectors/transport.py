@@ -1,0 +1,108 @@
+"""HTTP to a CRM: what may pass is tried again after growing pauses, requests are counted, failures explained."""
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+import httpx
+import pandas as pd
+
+from crm.errors import Detail, OtherSideFailed
+
+TRY_AGAIN = {429, 502, 503, 504}
+"""Answers of a server that is busy, not of one that refuses."""
+
+LONGEST_PAUSE = 60.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for an answer, how often to ask, and the first pause between two tries (then doubling)."""
+
+    timeout_seconds: float = 60.0
+    tries: int = 6
+    pause_seconds: float = 0.5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the other side said: the HTTP status, the JSON document (None unless 200), its clock (None if not told)."""
+
+    status: int
+    document: object
+    server_time: pd.Timestamp | None
+
+
+class Transport:
+    """Posts JSON documents to one server, again where the line or the server gave way.
+
+    Only for requests that may safely arrive twice: whoever sends one sees to that.
+    """
+
+    def __init__(self, base_url: str, patience: Patience) -> None:
+        self._client = httpx.Client(base_url=base_url, timeout=patience.timeout_seconds)
+        self._patience = patience
+        self.requests = 0
+
+    def post(self, path: str, document: object, headers: Mapping[str, str] | None = None) -> Answer:
+        """Send a document and return the answer, whatever its status unless it is one to try again.
+
+        Raises
+        ------
+        OtherSideFailed
+            If every try was in vain; the last trouble is in its details.
+        """
+        trouble = ""
+        for done in range(self._patience.tries):
+            asked: float | None = None
+            self.requests += 1
+            try:
+                answer = self._client.post(path, json=document, headers=dict(headers or {}))
+                if answer.status_code not in TRY_AGAIN:
+                    return _understood(answer)
+                trouble = f"HTTP {answer.status_code} {answer.reason_phrase}"
+                asked = _pause_asked(answer)
+            except httpx.InvalidURL as error:
+                raise self._failed(f"{error}") from error
+            except (httpx.RequestError, ValueError) as error:
+                # ValueError: a page that breaks off is no JSON document.
+                trouble = f"{type(error).__name__}: {error}".rstrip(": ")
+            if done + 1 < self._patience.tries:
+                time.sleep(self._pause(done) if asked is None else min(asked, LONGEST_PAUSE))
+        raise self._failed(trouble)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _pause(self, done: int) -> float:
+        """Twice as long each time; not to the second, so that many clients do not come back together."""
+        return min(self._patience.pause_seconds * 2**done, LONGEST_PAUSE) * random.uniform(0.75, 1.25)
+
+    def _failed(self, trouble: str) -> OtherSideFailed:
+        url = str(self._client.base_url)
+        rule = (
+            f"an answer within {self._patience.timeout_seconds:g} s, in {self._patience.tries} tries; last: {trouble}"
+        )
+        step = "Check the address and the server, then run this again: nothing was half done."
+        return OtherSideFailed(f"{url} does not answer.", Detail("url", url, rule, step))
+
+
+def _understood(answer: httpx.Response) -> Answer:
+    document = answer.json() if answer.status_code == httpx.codes.OK else None
+    return Answer(answer.status_code, document, _server_time(answer))
+
+
+def _pause_asked(answer: httpx.Response) -> float | None:
+    """Seconds of a Retry-After header; a date in it is as good as none."""
+    asked = answer.headers.get("retry-after", "")
+    return float(asked) if asked.isdigit() else None
+
+
+def _server_time(answer: httpx.Response) -> pd.Timestamp | None:
+    try:
+        return pd.Timestamp(parsedate_to_datetime(answer.headers["date"])).tz_convert("UTC").as_unit("us")
+    except (KeyError, TypeError, ValueError):
+        return None
