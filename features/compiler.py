@@ -2,13 +2,16 @@
 
 Four levels: (a) the dated rows of the spine's deals; (b) each moment of a deal joined to its rows up to then, of which
 there are tens, and aggregated; (c) per owner, account, stage …, who have thousands, one sorted union of moments and
-outcomes, aggregated over windows that end at the moment; (d) the features as expressions of all that.
+outcomes, aggregated over windows that end at the moment; (d) all of it side by side, each once, NULL where it is not
+known, and the features as expressions of that.
 
 The dialect is what DuckDB and Spark share: no ASOF, no DISTINCT windows, no date arithmetic; instants are seconds.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 from features.inputs import PARTY_SOURCES, SOURCES, Inputs
 from features.parties import PARTIES
@@ -41,13 +44,15 @@ def compile_features(features: Iterable[Feature], inputs: Inputs, *, given: Coll
             steps += _party_level(party, plan.of(party), wanted, inputs, only_wanted=True)
         same = f"{party}_level.party = located.{party}_key AND {party}_level.moment = located.as_of"
         joins.append(f"LEFT JOIN {party}_level ON {same}")
-    columns = [f"{_typed(declared, _render(declared.term, plan))} AS {quoted(declared.name)}" for declared in features]
+    steps.append(_known(joins, plan))
+    columns = [
+        f"{_typed(declared, _filled(declared.term, plan.name_of))} AS {quoted(declared.name)}" for declared in features
+    ]
     return f"""WITH {_listed(steps)}
 SELECT
-  {_listed(["located.spine_row", *columns])}
-FROM located
-{chr(10).join(joins)}
-ORDER BY located.spine_row"""
+  {_listed(["spine_row", *columns])}
+FROM known
+ORDER BY spine_row"""
 
 
 def compile_level(features: Iterable[Feature], inputs: Inputs, party: str) -> str | None:
@@ -90,6 +95,13 @@ class _Plan:
     aggregates: Mapping[Aggregate, str]
     columns: Mapping[Column, str]
 
+    def name_of(self, term: Term) -> str:
+        return self.aggregates[term] if isinstance(term, Aggregate) else self.columns[cast(Column, term)]
+
+    def in_level(self, term: Term) -> str:
+        assert isinstance(term, Aggregate)
+        return f"{term.source if term.entity == 'deal' else term.entity}_level.{self.aggregates[term]}"
+
     def of(self, entity: str, source: str | None = None) -> dict[Aggregate, str]:
         """The aggregates of the deal's rows of one source, or of a party's."""
         return {a: name for a, name in self.aggregates.items() if a.entity == entity and source in (None, a.source)}
@@ -116,17 +128,27 @@ def _parts_of(terms: Iterable[Term]) -> Iterable[Term]:
         yield from _parts_of(term.parts)
 
 
-def _render(term: Term, plan: _Plan) -> str:
-    if isinstance(term, Aggregate):
-        level = term.source if term.entity == "deal" else term.entity
-        value = f"{level}_level.{plan.aggregates[term]}"
-        if term.without_rows is not None:
-            value = f"COALESCE({value}, {number(term.without_rows)})"
-        known = _is_known(term, plan)
-        return value if known is None else "NULL" if known == "NULL" else f"CASE WHEN {known} THEN {value} END"
-    if isinstance(term, Column):
-        return f"located.{plan.columns[term]}"
-    return term.template.format(*(_render(part, plan) for part in term.parts))
+def _filled(term: Term, leaf: Callable[[Term], str]) -> str:
+    """A term's SQL, its aggregates and ready columns as `leaf` writes them."""
+    if isinstance(term, Aggregate | Column):
+        return leaf(term)
+    return term.template.format(*(_filled(part, leaf) for part in term.parts))
+
+
+def _known(joins: Iterable[str], plan: _Plan) -> str:
+    """Every ready column and aggregate once, the latter NULL where it is not known, however many features read it."""
+    columns = [f"located.{name}" for name in plan.columns.values()]
+    values = [f"{_if_known(aggregate, plan)} AS {name}" for aggregate, name in plan.aggregates.items()]
+    return f"known AS (SELECT {_listed(['located.spine_row', *columns, *values])}\n  FROM located {' '.join(joins)})"
+
+
+def _if_known(term: Term, plan: _Plan) -> str:
+    assert isinstance(term, Aggregate)
+    value = plan.in_level(term)
+    if term.without_rows is not None:
+        value = f"COALESCE({value}, {number(term.without_rows)})"
+    known = _is_known(term, plan)
+    return value if known is None else "NULL" if known == "NULL" else f"CASE WHEN {known} THEN {value} END"
 
 
 def _is_known(aggregate: Aggregate, plan: _Plan) -> str | None:
@@ -140,7 +162,7 @@ def _is_known(aggregate: Aggregate, plan: _Plan) -> str | None:
         return "NULL"
     start = "located.as_of"
     if aggregate.parts:
-        start = _render(aggregate.parts[0], plan)
+        start = _filled(aggregate.parts[0], partial(_if_known, plan=plan))
     elif aggregate.without_rows is not None:
         # Rows cannot be older than the deal, whatever the window.
         start = f"opening_level.{plan.aggregates[_CREATED_AT]}"
@@ -204,7 +226,8 @@ def _of_rows_until(aggregate: Aggregate, plan: _Plan) -> str:
     conditions = list(aggregate.where)
     if aggregate.days is not None:
         conditions.append(f"moment >= as_of - {number(aggregate.days * DAY)}")
-    conditions += [f"moment > {_of_earlier_level(part, plan)}" for part in aggregate.parts]
+    # An instant as it stands in the levels before; whether it is known is said where it is shown.
+    conditions += [f"moment > {_filled(part, plan.in_level)}" for part in aggregate.parts]
     return _only_where(aggregate.template, conditions)
 
 
@@ -222,13 +245,6 @@ def _only_where(template: str, conditions: Iterable[str]) -> str:
     distinct = "DISTINCT " if argument.startswith("DISTINCT ") else ""
     counted = "1" if argument == "*" else argument.removeprefix(distinct)
     return f"{function}({', '.join([f'{distinct}CASE WHEN {where} THEN {counted} END', *others])})"
-
-
-def _of_earlier_level(term: Term, plan: _Plan) -> str:
-    """An instant of the deal as it stands in the levels before; whether it is known is said where it is shown."""
-    if isinstance(term, Aggregate):
-        return f"{term.source}_level.{plan.aggregates[term]}"
-    return term.template.format(*(_of_earlier_level(part, plan) for part in term.parts))
 
 
 def _located(parties: Iterable[str], plan: _Plan) -> str:
