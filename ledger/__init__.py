@@ -1,1 +1,1 @@
-"""What we said, kept for good: every published score and forecast, append-only, and the keys to ask for more."""
+"""What was said, kept for good: published scores and forecasts, events, calls and overrides, and the keys to ask."""

@@ -13,7 +13,9 @@ import pandas as pd
 from sqlalchemy import Connection, Select, and_, func, select
 
 from ledger.database import open_engine, reading, writing
+from ledger.inbox import Inbox
 from ledger.keys import KeyRing
+from ledger.people import People
 from ledger.tables import Day, UtcInstant, forecast_entry, publication, score_entry
 
 Kind = Literal["scores", "forecast"]
@@ -45,8 +47,8 @@ class Publication:
     publication_id: int | None = None
 
 
-class Ledger(KeyRing):
-    """What was published, and the keys of the service, in one database."""
+class Ledger(KeyRing, Inbox, People):
+    """What was published, what systems and people told, and the keys of the service, in one database."""
 
     def publish_scores(self, head: Publication, scores: pd.DataFrame) -> Publication:
         """Write the contract's score rows, all or none, and return the head with its number.

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Date,
     DateTime,
@@ -108,7 +109,70 @@ forecast_entry = Table(
     Column("value_text", Text, doc="where the quantity is an id, a node type or an instant"),
 )
 
-APPEND_ONLY = (publication, score_entry, forecast_entry)
+event = Table(
+    "event",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True, doc="in the order in which they were taken in"),
+    Column("event_id", Text, nullable=False, unique=True, doc="as the sender named it"),
+    Column("table_name", Text, nullable=False, doc="the CRM table whose row it is"),
+    Column("content", Text, nullable=False, doc="the row as JSON, keys in order"),
+    Column("moment", UtcInstant, doc="the latest past timestamp in the row; null if it has none"),
+    Column("received_at", UtcInstant, nullable=False),
+    Column("key_id", Text, nullable=False, doc="the key that sent it"),
+    sqlite_autoincrement=True,
+)
+
+call_entry = Table(
+    "call_entry",
+    metadata,
+    Column("call_id", Integer, primary_key=True, autoincrement=True),
+    Column("event_id", Text, nullable=False, unique=True, doc="the event that brings it to the forecast"),
+    Column("user_id", Text, nullable=False, doc="who called"),
+    Column("period_start", Day, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("amount", Double, nullable=False, doc="currency of the call"),
+    Column("currency", Text, doc="null: base currency"),
+    Column("submitted_at", UtcInstant, nullable=False, doc="when it was said: known from then on"),
+    Column("received_at", UtcInstant, nullable=False, doc="when the service took it in"),
+    Column("key_id", Text, nullable=False),
+    Column("model_seen", Boolean, nullable=False, doc="whether the caller had read the model's number for it"),
+    sqlite_autoincrement=True,
+)
+
+override_entry = Table(
+    "override_entry",
+    metadata,
+    Column("override_id", Integer, primary_key=True, autoincrement=True),
+    Column("node_type", Text, doc="null for a deal"),
+    Column("node_id", Text),
+    Column("deal_id", Text, doc="null for a node"),
+    Column("period_start", Day, nullable=False),
+    Column("value", Double, nullable=False, doc="base currency"),
+    Column("user_id", Text, doc="who said so; null if the key is nobody's"),
+    Column("submitted_at", UtcInstant, nullable=False),
+    Column("received_at", UtcInstant, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("model_seen", Boolean, nullable=False),
+    Index("override_entry_by_period", "period_start", "submitted_at"),
+    sqlite_autoincrement=True,
+)
+
+override_note = Table(
+    "override_note",
+    metadata,
+    Column("override_id", ForeignKey("override_entry.override_id"), primary_key=True),
+    Column("note", Text, nullable=False, doc="people's words may be erased; what they said in numbers may not"),
+)
+
+model_reading = Table(
+    "model_reading",
+    metadata,
+    Column("reader", Text, primary_key=True, doc="a user, or a key that is nobody's"),
+    Column("subject", Text, primary_key=True, doc="a deal's score, or a node's forecast of a period"),
+    Column("read_at", UtcInstant, nullable=False, doc="when the service last told the model's number"),
+)
+
+APPEND_ONLY = (publication, score_entry, forecast_entry, event, call_entry, override_entry)
 
 api_key = Table(
     "api_key",

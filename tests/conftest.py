@@ -1,10 +1,14 @@
 """What every test session shares: quiet libraries, one thread each, and a loud word on whatever was skipped."""
 
 import os
+import shutil
+import subprocess
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 # Before anything imports them: two test processes on two cores, and nobody calls home.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +25,60 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared is not here: put the public data beside the project to run this")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A PostgreSQL of our own on a unix socket, gone after the session; yields a URL with the database's name open."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = shutil.which("initdb") or (str(found[-1]) if found else None)
+    if initdb is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="dealcast-pg-"))
+    as_postgres = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        shutil.chown(folder, "postgres")
+        as_postgres = ["runuser", "-u", "postgres", "--"]
+    run = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
+    control = [*as_postgres, str(Path(initdb).with_name("pg_ctl")), "-D", str(folder / "data"), "-w"]
+    subprocess.run([*as_postgres, initdb, "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "-N"], **run)
+    options = f"-c listen_addresses='' -c fsync=off -k {folder}"
+    subprocess.run([*control, "-l", str(folder / "log"), "-o", options, "start"], **run)
+    try:
+        yield "postgresql://postgres@/{name}?host=" + str(folder)
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], **run)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    """A ledger's URL on each kind of database, an empty one for every test."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/dealcast.db"
+    return a_database(request.getfixturevalue("postgresql"))
+
+
+def a_database(template: str) -> str:
+    """The URL of a new database of this PostgreSQL."""
+    name = "ledger_" + os.urandom(4).hex()
+    server = sa.create_engine(
+        template.format(name="postgres").replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
+    )
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    server.dispose()
+    return template.format(name=name)
+
+
+@pytest.fixture
+def ledger(url):
+    """A ledger on each kind of database."""
+    from ledger.ledger import open_ledger
+
+    ledger = open_ledger(url)
+    yield ledger
+    ledger.engine.dispose()
 
 
 def skip_reasons(terminalreporter) -> Counter:

@@ -2,12 +2,7 @@
 
 import json
 import multiprocessing
-import os
-import shutil
-import subprocess
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,52 +16,6 @@ from ledger.tables import metadata
 
 MONDAY = pd.Timestamp("2026-01-05", tz="UTC")
 WEEK = pd.Timedelta(days=7)
-
-
-@pytest.fixture(scope="module")
-def postgresql():
-    """A PostgreSQL of our own on a unix socket, gone after the module; yields a URL with the database's name open."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    initdb = shutil.which("initdb") or (str(found[-1]) if found else None)
-    if initdb is None:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="dealcast-pg-"))
-    as_postgres = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(folder, "postgres")
-        as_postgres = ["runuser", "-u", "postgres", "--"]
-    run = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
-    control = [*as_postgres, str(Path(initdb).with_name("pg_ctl")), "-D", str(folder / "data"), "-w"]
-    subprocess.run([*as_postgres, initdb, "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "-N"], **run)
-    options = f"-c listen_addresses='' -c fsync=off -k {folder}"
-    subprocess.run([*control, "-l", str(folder / "log"), "-o", options, "start"], **run)
-    try:
-        yield "postgresql://postgres@/{name}?host=" + str(folder)
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **run)
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/dealcast.db"
-    template = request.getfixturevalue("postgresql")
-    name = "ledger_" + os.urandom(4).hex()
-    server = sa.create_engine(
-        template.format(name="postgres").replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
-    )
-    with server.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    server.dispose()
-    return template.format(name=name)
-
-
-@pytest.fixture
-def ledger(url):
-    ledger = open_ledger(url)
-    yield ledger
-    ledger.engine.dispose()
 
 
 def head(kind="scores", *, as_of=MONDAY, published_at=None, basis="published", model="m1"):
