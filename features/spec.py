@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from features.topics import TOPIC_OF
+
 Direction = Literal["better", "worse", "neutral"]
 Control = Literal["seller", "buyer", "clock"]
 Audience = Literal["everyone", "chain", "none"]
@@ -320,6 +322,11 @@ class Feature:
     def kind(self) -> Literal["number", "category"]:
         """category (text) or number (float64)."""
         return "category" if self.unit == "category" else "number"
+
+    @property
+    def topic(self) -> str:
+        """What the feature tells of, together with others; empty if alone."""
+        return TOPIC_OF.get(self.name, "")
 
 
 def feature(

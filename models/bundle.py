@@ -21,9 +21,10 @@ from models.creation import CreationModel
 from models.hazard import HazardModel
 from models.reasons import ReferenceDeal
 from models.revenue import RevenueModel
+from models.typical import Typical
 from models.uncertainty import WinRange
 
-FORMAT = 1
+FORMAT = 2
 """Written into every manifest; a bundle of another format is refused, not guessed at."""
 
 CARD = (
@@ -43,7 +44,8 @@ class Bundle:
     hazards : intensities of winning and losing.
     calibration : their correction.
     win_range : how sure they are of a probability.
-    reference : the average open deal, which reasons compare with.
+    reference : the average open deal, which effects of reasons are measured against.
+    typical : what was usual for deals that were won, which reasons compare a deal's values with.
     amount, creation, revenue : amount if won, deals yet to come, shared shocks.
     baselines : each by name, fitted at the same moment.
     judged : the evidence behind the metrics: deal_id, as_of, won (in the period, 1 or 0) and served, what the past fits
@@ -55,6 +57,7 @@ class Bundle:
     calibration: HazardCalibration
     win_range: WinRange
     reference: ReferenceDeal
+    typical: Typical
     amount: AmountModel
     creation: CreationModel
     revenue: RevenueModel
@@ -93,6 +96,7 @@ def write_bundle(workspace: Path, bundle: Bundle) -> Bundle:
         "calibration": bundle.calibration.to_dict(),
         "win_range": bundle.win_range.to_dict(),
         "reference": bundle.reference.to_dict(),
+        "typical": bundle.typical.to_dict(),
         "amount": bundle.amount.to_dict(),
         "creation": bundle.creation.to_dict(),
         "revenue": bundle.revenue.to_dict(),
@@ -127,6 +131,7 @@ def read_bundle(folder: Path) -> Bundle:
         calibration=HazardCalibration.from_dict(parts["calibration"]),
         win_range=WinRange.from_dict(parts["win_range"]),
         reference=ReferenceDeal.from_dict(parts["reference"]),
+        typical=Typical.from_dict(parts["typical"]),
         amount=AmountModel.from_dict(parts["amount"]),
         creation=CreationModel.from_dict(parts["creation"]),
         revenue=RevenueModel.from_dict(parts["revenue"]),

@@ -16,7 +16,7 @@ from crm.tables import CrmTables
 from features.build import build_features
 from features.catalogue import BY_NAME, feature_set_hash
 from models.bundle import Bundle
-from models.reasons import AT_MOST, SMALLEST_EFFECT, explain_deals, feature_sentence
+from models.reasons import AT_MOST, explain_deals, feature_sentence, strongest_topics
 from models.scorer import HORIZON_DAYS, deal_curves
 
 Cause = Literal["edit", "time", "model"]
@@ -167,10 +167,10 @@ def _told(
     explained = explain_deals(bundle.hazards, bundle.calibration, bundle.reference, features, tables.calendar)
     before, after = explained.effects
     effects = dict(zip(explained.groups, (after - before).tolist(), strict=True))
-    moved = [name for name in effects if name in _moved(features) and abs(effects[name]) >= SMALLEST_EFFECT]
-    for name in sorted(moved, key=lambda each: -abs(effects[each]))[:AT_MOST]:
+    told = {name: effect for name, effect in effects.items() if name in features and name in BY_NAME}
+    for name, effect in strongest_topics(told, BY_NAME, tellers=_moved(features)):
         then, now = (feature_sentence(name, BY_NAME[name], value) for value in features[name])
-        yield Change(cause, f"{now}; before: {then}", effects[name])
+        yield Change(cause, f"{now}; before: {then}", effect)
 
 
 def _moved(features: pd.DataFrame) -> list[str]:

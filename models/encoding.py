@@ -34,6 +34,11 @@ class FeatureEncoder:
     columns: tuple[str, ...]
     categories: Mapping[str, Mapping[str, float]]
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The columns that are no categories."""
+        return tuple(name for name in self.columns if name not in self.categories)
+
     @staticmethod
     def fit(
         features: pd.DataFrame, catalogue: Mapping[str, DeclaredFeature], *, outcomes: pd.DataFrame

@@ -6,7 +6,8 @@ the deal and counted at the slope the probability has on the way (Aumann and Sha
 The effects sum to the difference exactly.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,11 +19,15 @@ from models.bins import BIN_INPUTS, CAUSES, LONGEST_HORIZON, bin_rows, build_gri
 from models.calibration import CauseCalibration, HazardCalibration
 from models.curves import Curves
 from models.hazard import HazardModel, stage_of
+from models.typical import Typical
 
 AT_MOST = 5
 # Two ways to say the same: their effects are one reason.
 _TOLD_AS = {"stage_rank": "stage", "close_date_before_period_end": "days_to_close_date"}
 _CLOCK = "clock"
+_FIGURE = re.compile(r"\{value[^}]*\}")
+_COMPARED_BY = {"count": "", "days": " days", "minutes": " minutes", "share": ""}
+"""Units whose values are compared with what is usual, and how they are said; a ratio is a comparison already."""
 _STEPS = 16
 _REFERENCE_SNAPSHOTS = 300
 _SNAPSHOTS_AT_ONCE = 500
@@ -39,6 +44,8 @@ class TellableFeature(Protocol):
     def unit(self) -> str: ...
     @property
     def audience(self) -> str: ...
+    @property
+    def topic(self) -> str: ...
     @property
     def reason(self) -> str: ...
     @property
@@ -131,43 +138,77 @@ def tell_reasons(
     features: pd.DataFrame,
     catalogue: Mapping[str, TellableFeature],
     *,
+    typical: Typical,
     audiences: Sequence[str] = ("everyone", "chain"),
 ) -> list[list[dict[str, Any]]]:
     """At most five reasons per deal, strongest first: feature, text, effect in points.
 
-    Features that no audience may read, or that the catalogue does not know, are passed over; so are effects that would
-    show as 0.0 points.
+    What features of one topic do together is one reason, told by the strongest of them, with what was usual for deals
+    won from the same stage. Features that no audience may read, or that the catalogue does not know, are passed over;
+    so are effects that would show as 0.0 points.
     """
-    told = [
-        column
+    readable = {
+        name: column
         for column, name in enumerate(explanation.groups)
         if name in catalogue and name in features and catalogue[name].audience in audiences
-    ]
-    return [list(_reasons_of(row, told, explanation, features, catalogue)) for row in range(len(features))]
+    }
+    stages = stage_of(features)
+    told = []
+    for row in range(len(features)):
+        effects = {name: float(explanation.effects[row, column]) for name, column in readable.items()}
+        values, stage = features.iloc[row], stages.iloc[row]
+        told.append(
+            [
+                {
+                    "feature": name,
+                    "text": feature_sentence(name, catalogue[name], values[name], usual=typical.of(name, stage)),
+                    "effect": effect,
+                }
+                for name, effect in strongest_topics(effects, catalogue)
+            ]
+        )
+    return told
 
 
-def _reasons_of(
-    row: int,
-    told: list[int],
-    explanation: Explanation,
-    features: pd.DataFrame,
-    catalogue: Mapping[str, TellableFeature],
-) -> Iterator[dict[str, Any]]:
-    effects = explanation.effects[row]
-    for column in sorted(told, key=lambda each: -abs(effects[each]))[:AT_MOST]:
-        if abs(effects[column]) >= SMALLEST_EFFECT:
-            name = explanation.groups[column]
-            text = feature_sentence(name, catalogue[name], features[name].iloc[row])
-            yield {"feature": name, "text": text, "effect": float(effects[column])}
+def strongest_topics(
+    effects: Mapping[str, float], catalogue: Mapping[str, TellableFeature], *, tellers: Collection[str] | None = None
+) -> list[tuple[str, float]]:
+    """The topics that move a probability most, each by the feature that tells it, and its effect; at most five.
+
+    Parameters
+    ----------
+    effects : of features, in points.
+    tellers : features that may tell; topics without one that points the same way are left out. Default all.
+    """
+    topics: dict[str, list[str]] = {}
+    for name in effects:
+        topics.setdefault(catalogue[name].topic or name, []).append(name)
+    told = []
+    for names in topics.values():
+        effect = sum(effects[name] for name in names)
+        able = [name for name in names if (tellers is None or name in tellers) and effects[name] * effect > 0]
+        if able and abs(effect) >= SMALLEST_EFFECT:
+            told.append((max(able, key=lambda name: abs(effects[name])), effect))
+    return sorted(told, key=lambda each: -abs(each[1]))[:AT_MOST]
 
 
-def feature_sentence(name: str, declared: TellableFeature, value: Any) -> str:
-    """A feature's value in words: its reason, or what it means that it is unknown."""
+def feature_sentence(name: str, declared: TellableFeature, value: Any, *, usual: float | None = None) -> str:
+    """A feature's value in words: its reason, or what it means that it is unknown.
+
+    Parameters
+    ----------
+    usual : what the value was for deals won from the same stage; told where it reads otherwise.
+    """
     if pd.isna(value):
         return f"{name.replace('_', ' ')} unknown: {declared.missing}"
     if declared.unit.startswith("log of"):
         value = f"{np.exp(value):,.0f}"
-    return declared.reason.format(value=value)
+    sentence = declared.reason.format(value=value)
+    figure = _FIGURE.search(declared.reason)
+    if usual is None or figure is None or declared.unit not in _COMPARED_BY:
+        return sentence
+    here, there = (figure.group().format(value=each) for each in (value, usual))
+    return sentence if here == there else f"{sentence}; deals won from this stage: {there}{_COMPARED_BY[declared.unit]}"
 
 
 def _explain(

@@ -151,7 +151,7 @@ def _reasons(
     if not explain or bundle.fallback is not None:
         return [[] for _ in range(len(features))]
     explanation = explain_deals(bundle.hazards, bundle.calibration, bundle.reference, features, calendar)
-    return tell_reasons(explanation, features, BY_NAME)
+    return tell_reasons(explanation, features, BY_NAME, typical=bundle.typical)
 
 
 def expected_close_dates(curves: Curves, as_of: pd.Series, calendar: Calendar) -> pd.Series:

@@ -25,6 +25,7 @@ from models.learners import HazardSettings
 from models.reasons import fit_reference
 from models.revenue import fit_revenue
 from models.revenue_errors import find_past_errors
+from models.typical import Typical
 from models.uncertainty import fit_range
 from training import tracking
 from training.card import describe_model, instant_text
@@ -221,6 +222,7 @@ def _fit_bundle(
         calibration=correction.calibration,
         win_range=fit_range(hazards, snapshots.features, outcomes, tables.calendar, seed=seed),
         reference=fit_reference(hazards, snapshots.features, tables.calendar, seed=seed),
+        typical=Typical.fit(snapshots.features, outcomes, hazards.encoder.numbers),
         amount=fit_amount(tables, history, known_at),
         creation=fit_creation(tables, history, known_at),
         revenue=fit_revenue(find_past_errors(tables, history, said, known_at)),

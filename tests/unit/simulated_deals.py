@@ -19,6 +19,7 @@ class Declared:
     unit: str = "points"
     reason: str = "value {value:.1f}"
     audience: str = "everyone"
+    topic: str = ""
     missing: str = "nobody asked"
 
 

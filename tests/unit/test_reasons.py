@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ from simulated_deals import CALENDAR, CATALOGUE, Declared, SimulatedDeals, simul
 
 from models.calibration import CauseCalibration, HazardCalibration
 from models.hazard import HazardModel, fit_hazards
-from models.reasons import Explanation, ReferenceDeal, explain_deals, fit_reference, group_names, tell_reasons
+from models.reasons import Explanation, ReferenceDeal, explain_deals, fit_reference, group_names
+from models.reasons import tell_reasons as tell_with
+from models.typical import FEWEST_DEALS, Typical
 
 BINS = np.array([0.0, 14.0, 30.0, 60.0, 120.0, 365.0])
 PAST = simulate_deals(500, seed=11)
@@ -30,6 +33,11 @@ def reference(model: HazardModel) -> ReferenceDeal:
 @pytest.fixture(scope="module")
 def future() -> SimulatedDeals:
     return simulate_deals(60, seed=12)
+
+
+def tell_reasons(*told: Any, **chosen: Any) -> list[list[dict[str, Any]]]:
+    """Reasons where nothing is known to be usual, unless the test says what is."""
+    return tell_with(*told, **{"typical": Typical({}), **chosen})
 
 
 def effects_of(explanation: Explanation, name: str) -> np.ndarray:
@@ -149,3 +157,56 @@ def test_without_close_dates_time_is_no_reason() -> None:
     assert told.groups[-1] == "clock"
     reasons = tell_reasons(told, deal, CATALOGUE)[0]
     assert {reason["feature"] for reason in reasons} <= {"fit", "stage", "segment"}
+
+
+def test_features_that_tell_the_same_story_are_one_reason_told_by_the_strongest() -> None:
+    days, count = Declared(unit="days", reason="{value:.0f} days silent", topic="silence"), Declared(topic="silence")
+    catalogue = {"days": days, "gap": count, "other": count, "alone": Declared()}
+    features = pd.DataFrame([{"days": 23.0, "gap": 2.0, "other": 1.0, "alone": 4.0}])
+    reasons = tell_reasons(one_deal(days=-9.0, gap=4.0, other=-2.0, alone=6.0), features, catalogue)[0]
+    silence = {"feature": "days", "text": "23 days silent", "effect": -7.0}
+    assert reasons == [silence, {"feature": "alone", "text": "value 4.0", "effect": 6.0}]
+
+
+def test_a_story_is_told_by_a_feature_that_points_its_way() -> None:
+    catalogue = dict.fromkeys(("loud", "one", "two"), Declared(topic="talk"))
+    features = pd.DataFrame([{"loud": 1.0, "one": 2.0, "two": 3.0}])
+    told = tell_reasons(one_deal(loud=5.0, one=-4.0, two=-3.0), features, catalogue)[0]
+    assert [(reason["feature"], reason["effect"]) for reason in told] == [("one", -2.0)]
+
+
+def won_from(stage: str, days: list[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Snapshots of deals won from a stage, one each, and their outcomes."""
+    deals = [f"{stage}{place}" for place in range(len(days))]
+    return pd.DataFrame({"deal_id": deals, "stage": stage, "days": days}), pd.DataFrame(
+        {"outcome": ["won"] * len(days)}
+    )
+
+
+def test_a_reason_says_what_was_usual_for_deals_won_from_the_same_stage() -> None:
+    features, outcomes = won_from("Offer", [5.0] * 9 + [6.0] * 3 + [40.0] * 8)
+    typical = Typical.fit(features, outcomes, ["days"])
+    catalogue = {"days": Declared(unit="days", reason="no word for {value:.0f} days"), "stage": CATALOGUE["stage"]}
+
+    def told(value: float, stage: str) -> str:
+        deal = pd.DataFrame([{"days": value, "stage": stage}])
+        return str(tell_reasons(one_deal(days=-4.0), deal, catalogue, typical=typical)[0][0]["text"])
+
+    assert told(23.0, "Offer") == "no word for 23 days; deals won from this stage: 6 days"
+    assert told(6.2, "Offer") == "no word for 6 days"
+    assert told(23.0, "Terms") == "no word for 23 days"
+
+
+def test_nothing_is_usual_of_few_deals_and_a_deal_seen_often_counts_once() -> None:
+    features, outcomes = won_from("Offer", [5.0] * (FEWEST_DEALS - 1))
+    again = pd.concat([features, *[features.iloc[:1].assign(days=99.0)] * 50], ignore_index=True)
+    won = pd.DataFrame({"outcome": ["won"] * len(again)})
+    assert Typical.fit(again, won, ["days"]).of("days", "Offer") is None
+    more = pd.concat([again, features.iloc[:1].assign(deal_id="another")], ignore_index=True)
+    assert Typical.fit(more, pd.DataFrame({"outcome": ["won"] * len(more)}), ["days"]).of("days", "Offer") == 5.0
+
+
+def test_what_is_usual_is_learned_of_won_deals_only() -> None:
+    features, _ = won_from("Offer", [5.0] * FEWEST_DEALS + [50.0] * 60)
+    outcomes = pd.DataFrame({"outcome": ["won"] * FEWEST_DEALS + ["lost"] * 30 + [None] * 30})
+    assert Typical.fit(features, outcomes, ["days"]).of("days", "Offer") == 5.0
