@@ -49,7 +49,7 @@ def read_settings(source: Path, before: Manifest | None, now: pd.Timestamp) -> S
         If calendar.json is not JSON, has unknown keys or bad values, or the export is older than what is held.
     """
     path = source / "calendar.json"
-    written = _read_json(path) if path.exists() else {}
+    written = read_json(path) if path.exists() else {}
     as_of = written.pop("as_of", None)
     currency_given = "base_currency" in written
     if before and not path.exists():
@@ -116,7 +116,14 @@ def free_import_id(workspace: Path, now: pd.Timestamp) -> str:
     return f"{name}-{taken + 1}" if taken else name
 
 
-def _read_json(path: Path) -> dict[str, object]:
+def read_json(path: Path) -> dict[str, object]:
+    """The entries of a calendar.json.
+
+    Raises
+    ------
+    DataUnusable
+        If it is not one JSON object, or lists periods, which are a table.
+    """
     try:
         written = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(written, dict):

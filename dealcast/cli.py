@@ -226,6 +226,52 @@ def hand_over_rows(
     session.hand_over(document, show)
 
 
+@app.command()
+def connect(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The kind of CRM: tryton.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Its settings; those given before stay.")
+    ] = None,
+) -> None:
+    """Connect a CRM: its settings are kept in the workspace once it has answered; the secret is kept apart."""
+    from dealcast import exchange
+
+    session: Session = context.obj
+    with progress_of("connect") as progress:
+        document = exchange.connect(session, name, settings or [], progress=progress)
+    session.hand_over(document, display.show_pairs)
+
+
+@app.command()
+def sync(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The connection, if there are several.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Fetch everything again, whatever was fetched before.")] = False,
+) -> None:
+    """Pull what changed in the CRM since the last time, and import it."""
+    from dealcast import exchange
+
+    session: Session = context.obj
+    with progress_of("sync") as progress:
+        document = exchange.sync(session, name, full=full, progress=progress)
+    session.hand_over(document, display.show_sync)
+
+
+@app.command()
+def push(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The connection, if there are several.")] = None,
+) -> None:
+    """Write the published scores that changed back into the CRM."""
+    from dealcast import exchange
+
+    session: Session = context.obj
+    with progress_of("push") as progress:
+        document = exchange.push(session, name, progress=progress)
+    session.hand_over(document, display.show_push)
+
+
 @models_app.command(name="list")
 def models_list(context: typer.Context) -> None:
     """Every model, the newest last, and which one serves."""
@@ -398,7 +444,7 @@ def doctor(context: typer.Context) -> None:
 
 GROUPS = {"": app, "models": models_app, "features": features_app}
 RESERVED = {
-    "": ("connect", "map", "sync", "push") + ("kpis", "digest", "run", "backup", "restore"),
+    "": ("map",) + ("kpis", "digest", "run", "backup", "restore"),
 }
 """Commands whose names are taken and whose work is not built yet."""
 

@@ -70,6 +70,25 @@ def show_import(console: Console, document: Document) -> None:
     show_findings(console, document["findings"])
 
 
+def show_sync(console: Console, document: Document) -> None:
+    """What a sync brought."""
+    version, moment = document["data_version"], text(document["as_of"])
+    console.print(f"Synced {document['connection']} in {document['api_calls']:,} calls: {version}, as of {moment}")
+    counts = ("read", "new", "changed", "unchanged", "refused")
+    rows = [(name, *(f"{seen[count]:,}" for count in counts)) for name, seen in document["tables"].items()]
+    table(console, ("table", *(f"{count}>" for count in counts)), rows)
+    if document["quarantine"]:
+        console.print(f"[yellow]Refused rows, each with its reason:[/] {escape(str(document['quarantine']))}")
+
+
+def show_push(console: Console, document: Document) -> None:
+    """What was written into the CRM, and what it refused."""
+    console.print(f"Written {document['written']:,}, unchanged {document['unchanged']:,}")
+    refused = [(each["deal_id"], escape(each["reason"])) for each in document["failed"]]
+    if refused:
+        table(console, ("deal", "refused, tried again by the next push"), refused)
+
+
 def show_check(console: Console, document: Document) -> None:
     """The findings, and which fields have a past."""
     console.print(f"Data version {document['data_version']}, as of {text(document['as_of'])}")

@@ -194,3 +194,21 @@ browser_session = Table(
     Column("key_id", ForeignKey("api_key.key_id"), nullable=False, doc="the key that signed in"),
     Column("expires_at", UtcInstant, nullable=False),
 )
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("connection", Text, primary_key=True, doc="the CRM it goes to"),
+    Column("deal_id", Text, primary_key=True),
+    Column("is_waiting", Boolean, nullable=False, doc="to be written; false once it is, or need not be any more"),
+    Column("win_probability", Double, nullable=False, doc="0..1"),
+    Column("score_change", Double, doc="points, 0..100"),
+    Column("reasons", JSON, nullable=False, doc="list of sentences, the strongest first"),
+    Column("as_of", UtcInstant, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("queued_at", UtcInstant, nullable=False),
+    Column("tries", Integer, nullable=False, doc="how often the CRM refused it"),
+    Column("refused_because", Text, doc="what the CRM said last; null unless it refused"),
+    Column("written_probability", Double, doc="what the CRM holds, 0..1; null if nothing"),
+    Column("written_at", UtcInstant),
+)

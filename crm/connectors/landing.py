@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from crm.connectors.base import Connector, Fetch
-from crm.delivery import Progress
+from crm.delivery import Progress, read_json
 from crm.ingest import import_folder
 from crm.report import ImportReport
 from crm.store import Manifest, current_version, read_manifest
@@ -53,7 +53,7 @@ def fetch_and_import(
         progress("ask", 0.0)
         fetch = connector.fetch(None if anew or before is None else before.cursors.get(name))
         _write_tables(folder, fetch, progress)
-        _write_calendar(folder, fetch, before)
+        _write_calendar(workspace, folder, fetch, before)
         report = import_folder(
             workspace,
             folder,
@@ -96,8 +96,8 @@ def _write_tables(folder: Path, fetch: Fetch, progress: Progress) -> None:
             lines.writerows(batch.rows)
 
 
-def _write_calendar(folder: Path, fetch: Fetch, before: Manifest | None) -> None:
-    """The calendar held so far goes on; the first time it is what the CRM knows."""
+def _write_calendar(workspace: Path, folder: Path, fetch: Fetch, before: Manifest | None) -> None:
+    """The calendar held so far goes on, the first time what the CRM knows; the workspace's own calendar.json wins."""
     calendar: dict[str, object] = dict(fetch.calendar)
     moment = fetch.moment
     if before is not None:
@@ -105,5 +105,7 @@ def _write_calendar(folder: Path, fetch: Fetch, before: Manifest | None) -> None
         calendar.pop("listed_periods", None)
         # Events or another connection may have told of a later moment already.
         moment = max(moment, before.as_of)
+    own = workspace / "calendar.json"
+    calendar |= read_json(own) if own.exists() else {}
     written = json.dumps(calendar | {"as_of": moment.isoformat()}, ensure_ascii=False)
     (folder / "calendar.json").write_text(written, encoding="utf-8")

@@ -1,0 +1,117 @@
+"""Work with a CRM: make the connection, pull what changed, write scores back; each gives the document handed over."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from crm.connectors.base import OutgoingScore
+from crm.connectors.landing import fetch_and_import
+from crm.errors import Detail, UsageError
+from dealcast import connections
+from dealcast.session import Progress, Session
+from features.catalogue import BY_NAME
+from ledger.outbox import Waiting, enqueue, settle, waiting
+
+Document = dict[str, Any]
+SCORES_AT_ONCE = 200
+
+
+def connect(session: Session, name: str, given: Sequence[str], *, progress: Progress) -> Document:
+    """Make or change a connection, once the CRM behind it has answered: the `connect` document.
+
+    Raises
+    ------
+    UsageError : a setting is wrong or missing, or there is no secret.
+    OtherSideFailed : the CRM does not answer, or does not let us in; the connection stays as it was.
+    """
+    progress("ask", 0.1)
+    connection = connections.asked_connection(session.workspace, name, given)
+    with connections.opened(session.workspace, connection) as connector:
+        found = connector.survey()
+        calls = connector.api_calls
+    path = connections.write_connection(session.workspace, connection)
+    return {"connection": name, "file": path, **vars(found), "api_calls": calls}
+
+
+def sync(session: Session, name: str | None, *, full: bool, progress: Progress) -> Document:
+    """Pull what changed in the CRM since the last time and import it: the `sync` document.
+
+    Raises
+    ------
+    OtherSideFailed : the CRM failed; nothing was imported, and the next sync begins where this one did.
+    """
+    connection = connections.read_connection(session.workspace, name)
+    with connections.opened(session.workspace, connection) as connector:
+        landed = fetch_and_import(
+            session.workspace, connection.name, connector, anew=full, now=session.now, progress=progress
+        )
+        calls = connector.api_calls
+    report = landed.report
+    return {
+        "connection": connection.name,
+        "cursor": landed.cursor,
+        "as_of": report.as_of,
+        "data_version": report.data_version,
+        "tables": report.tables,
+        "api_calls": calls,
+        "quarantine": report.quarantine,
+    }
+
+
+def push(session: Session, name: str | None, *, progress: Progress) -> Document:
+    """Write the published scores that changed into the CRM: the `push` document.
+
+    What the CRM refuses is kept with its reason and tried again by the next push.
+
+    Raises
+    ------
+    UsageError : nothing was scored yet, or the CRM has no place for scores.
+    OtherSideFailed : the CRM failed; what it had taken by then stays taken.
+    """
+    connection = connections.read_connection(session.workspace, name)
+    latest = session.ledger.latest_scores()
+    if latest is None:
+        raise UsageError(
+            "There are no scores to write.", Detail("ledger", None, "scores are published first", "dealcast score")
+        )
+    engine, asked = session.ledger.engine, [_outgoing(score) for score in latest[1].to_dict("records")]
+    progress("compare", 0.1)
+    unchanged = enqueue(
+        engine, connection.name, asked, least_change_points=connection.least_change_points, now=session.now
+    )
+    to_write = waiting(engine, connection.name)
+    failed: dict[str, str] = {}
+    with connections.opened(session.workspace, connection) as connector:
+        for place in range(0, len(to_write), SCORES_AT_ONCE):
+            progress("write", 0.1 + 0.9 * place / len(to_write))
+            some = to_write[place : place + SCORES_AT_ONCE]
+            refused = connector.push([OutgoingScore(**vars(score)) for score in some])
+            settle(engine, connection.name, some, refused, now=pd.Timestamp.now("UTC").as_unit("us"))
+            failed |= refused
+        calls = connector.api_calls
+    return {
+        "connection": connection.name,
+        "written": len(to_write) - len(failed),
+        "unchanged": unchanged,
+        "failed": [{"deal_id": deal_id, "reason": reason} for deal_id, reason in sorted(failed.items())],
+        "api_calls": calls,
+    }
+
+
+def _outgoing(score: Mapping[str, Any]) -> Waiting:
+    """A published score as the CRM shows it: whoever sees the deal sees the reasons, so only those meant for all go."""
+    for_everyone = [each["text"] for each in score["reasons"] if _is_for_everyone(each["feature"])]
+    change = score["score_change"]
+    return Waiting(
+        deal_id=score["deal_id"],
+        win_probability=score["win_probability"],
+        score_change=None if pd.isna(change) else change,
+        reasons=tuple(for_everyone),
+        as_of=score["as_of"],
+        model_version=score["model_version"],
+    )
+
+
+def _is_for_everyone(feature: str) -> bool:
+    return feature in BY_NAME and BY_NAME[feature].audience == "everyone"
