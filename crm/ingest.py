@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,14 @@ from crm.calendar import INSTANT
 from crm.contract import TABLES, empty_frame
 from crm.delivery import NO_CURRENCY, Progress, Settings, free_import_id, read_delivery, read_settings
 from crm.errors import DataUnusable, Detail, UsageError
+from crm.folding import listed_periods
 from crm.history import classify_fields
 from crm.merge import Merged, merge_table, noticed_changes, without_explained
+from crm.overlay import hold_events, lay_events, split_events
 from crm.reading import Delivered
 from crm.report import ImportReport, ignored_files, missing_tables, switched_off
 from crm.stages import derive_stages, write_stages_to_fill
-from crm.store import Manifest, current_version, import_lock, read_manifest, read_tables, write_version
+from crm.store import Manifest, current_version, import_lock, read_import_manifest, read_manifest, write_version
 from crm.tables import CrmTables
 
 
@@ -70,9 +71,11 @@ def import_folder(
         detail = Detail(str(source), None, "PATH is a folder with one file a table", "Name the folder of the export.")
         raise UsageError(f"{source} is not a folder.", detail)
     with import_lock(workspace):
-        before = read_manifest(workspace) if current_version(workspace) else None
-        held = read_tables(workspace) if before else None
+        current = read_manifest(workspace) if current_version(workspace) else None
+        before = read_import_manifest(workspace)
         settings = read_settings(source, before, now)
+        events = split_events(workspace, current, before, settings.as_of)
+        held, absorbed = hold_events(workspace, before, events.earlier)
         import_id = free_import_id(workspace, now)
         delivered = read_delivery(
             workspace, source, import_id=import_id, held=held, settings=settings, progress=progress
@@ -84,29 +87,32 @@ def import_folder(
         progress("settling stages and calendar", 0.75)
         derived = _settle_stages(workspace, draft, delivered, before)
         tables = _assemble(draft, held, settings)
-        if before and _is_nothing_new(draft, tables, before, settings):
-            tables = replace(tables, as_of=before.as_of, data_version=before.data_version)
+        if current and before and _is_nothing_new(draft, tables, before, settings):
+            tables = replace(tables, as_of=current.as_of, data_version=current.data_version)
         else:
             progress("classifying fields", 0.8)
             tables = replace(tables, field_classes=classify_fields(tables))
             progress("writing", 0.9)
-            given = settings.currency_given
             version = write_version(
                 workspace,
                 tables,
-                changed=draft.changed,
+                changed=draft.changed | absorbed,
                 stages_derived=derived,
-                currency_given=given,
+                currency_given=settings.currency_given,
                 cursors=cursors,
+                upon=before,
+                current=not events.later,
             )
             tables = replace(tables, data_version=version)
+            if current and events.later:
+                tables = lay_events(workspace, tables, events.later, through=current.folded.through)
         progress("imported", 1.0)
     quarantine = workspace / "quarantine" / import_id
     return ImportReport(
         import_id=import_id,
         data_version=tables.data_version,
         as_of=tables.as_of,
-        changed=before is None or tables.data_version != before.data_version,
+        changed=current is None or tables.data_version != current.data_version,
         tables=draft.counts,
         quarantine=quarantine if quarantine.exists() else None,
         missing_tables=missing_tables(tables),
@@ -232,7 +238,7 @@ def _assemble(draft: _Draft, held: CrmTables | None, settings: Settings) -> CrmT
         # `mode` sorts, so that of two equally common currencies always the same one is taken.
         calendar = replace(calendar, base_currency=next(iter(deals["currency"].mode()), NO_CURRENCY))
     if "periods" in draft.tables:
-        calendar = replace(calendar, listed_periods=_listed_periods(draft.tables["periods"]))
+        calendar = replace(calendar, listed_periods=listed_periods(draft.tables["periods"]))
     if calendar.measure not in deals or deals[calendar.measure].dtype != np.float64:
         numbers = ", ".join(name for name in deals if deals[name].dtype == np.float64)
         rule = f"the measure is a number column of deals: {numbers}"
@@ -246,10 +252,3 @@ def _assemble(draft: _Draft, held: CrmTables | None, settings: Settings) -> CrmT
         field_classes=held.field_classes if held else {},
         first_import_at=held.first_import_at if held else settings.as_of,
     )
-
-
-def _listed_periods(periods: pd.DataFrame) -> tuple[tuple[date, date, str], ...]:
-    ordered = periods.sort_values("period_start")
-    starts, ends = ordered["period_start"].dt.date, ordered["period_end"].dt.date
-    labels = ordered["label"].fillna(ordered["period_start"].dt.strftime("%Y-%m-%d"))
-    return tuple(zip(starts, ends, labels, strict=True))

@@ -189,7 +189,7 @@ def noticed_changes(
         differs = ~equal_values(old, new)
         if not differs.any():
             continue
-        kind = _kind_of_field(field, now)
+        kind = kind_of_field(field, now)
         rows = pd.DataFrame(
             {
                 "deal_id": now.loc[differs, "deal_id"],
@@ -213,17 +213,23 @@ def noticed_changes(
 def without_explained(
     history: pd.DataFrame, new_history: pd.DataFrame, deals: pd.DataFrame, calendar: Calendar
 ) -> pd.DataFrame:
-    """History without the `sync` rows whose change has now been delivered with its true moment."""
+    """History without the `sync` rows whose change has now been delivered with its true moment.
+
+    That lies before the row's, or after it: then the delivered change is the next one of the field and the very same.
+    """
     is_sync = (history["changed_by"] == SYNC).to_numpy()
     if not is_sync.any() or new_history.empty:
         return history
     own, told = history[is_sync], new_history[new_history["changed_by"] != SYNC]
     told = told[told["field"].isin(own["field"].unique())]
     pairs = _with_canonical(own, deals, calendar).reset_index(names="place")
-    pairs = pairs.merge(
-        _with_canonical(told, deals, calendar), on=["deal_id", "field", "canonical"], suffixes=("", "_told")
-    )
-    explained = pairs.loc[pairs["changed_at_told"] <= pairs["changed_at"], "place"].unique()
+    pairs = pairs.merge(_with_canonical(told, deals, calendar), on=["deal_id", "field"], suffixes=("", "_told"))
+    pairs = pairs.sort_values("changed_at_told", kind="stable")
+    is_later = pairs["changed_at_told"] > pairs["changed_at"]
+    pairs = pairs[~is_later | ~pairs[is_later].duplicated("place").reindex(pairs.index, fill_value=False)]
+    same = equal_values(pairs["new"], pairs["new_told"])
+    same &= (pairs["changed_at_told"] <= pairs["changed_at"]) | equal_values(pairs["old"], pairs["old_told"])
+    explained = pairs.loc[same, "place"].unique()
     return history.drop(index=explained).reset_index(drop=True)
 
 
@@ -234,15 +240,17 @@ def canonical_values(text: pd.Series, kind: Kind, calendar: Calendar) -> pd.Seri
 
 
 def _with_canonical(rows: pd.DataFrame, deals: pd.DataFrame, calendar: Calendar) -> pd.DataFrame:
-    parts = [
-        part.assign(canonical=canonical_values(part["new_value"], _kind_of_field(str(field), deals), calendar))
-        for field, part in rows.groupby("field", sort=False)
-    ]
-    kept = [part[["deal_id", "changed_at", "field", "canonical"]] for part in parts]
-    return pd.concat(kept) if kept else rows.iloc[:0].assign(canonical="")
+    """Rows of history with both values as `format_values` would write them."""
+    parts = []
+    for field, part in rows.groupby("field", sort=False):
+        kind = kind_of_field(str(field), deals)
+        old, new = (canonical_values(part[f"{side}_value"], kind, calendar) for side in ("old", "new"))
+        parts.append(part[["deal_id", "changed_at", "field"]].assign(new=new, old=old))
+    return pd.concat(parts) if parts else rows.iloc[:0].assign(new="", old="")
 
 
-def _kind_of_field(field: str, deals: pd.DataFrame) -> Kind:
+def kind_of_field(field: str, deals: pd.DataFrame) -> Kind:
+    """The kind of a deal field: as declared, else as the deals hold it."""
     declared = TABLES["deals"].columns.get(field)
     if declared:
         return declared.kind

@@ -5,6 +5,7 @@ leaves the version before it standing, and the next import starts from there.
 
     data/<table>/              Delta table, sorted by deal_id, so that a range of deals is read without the others
     data/versions/000012.json  manifest
+    data/events/000012.jsonl   events that this version was the first to hold
     data/CURRENT               name of the current version
 """
 
@@ -13,9 +14,9 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from deltalake import DeltaTable, WriterProperties, write_deltalake
 
 from crm.calendar import DATE, Calendar
 from crm.errors import DataUnusable, Detail
+from crm.events import CrmEvent
 from crm.tables import CrmTables, FieldClass
 
 # Delta forgets how to read versions older than 30 days unless told otherwise.
@@ -40,8 +42,34 @@ DEAL_TABLES = ("deals", "deal_history", "activities", "deal_contacts", "line_ite
 # Small enough that a range of deals reads little of its neighbours, large enough that a whole table reads as quickly.
 ROWS_PER_GROUP = 131_072
 
+# Events come in small batches; so many files of them are read before they are put together.
+MOST_FILES = 50
+
 # What `_stored_names` appends.
 NUMBERED = re.compile(r"~\d+$")
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What events have to do with a data version.
+
+    Attributes
+    ----------
+    through : the number in the inbox up to which events were folded, into this version or into one before it.
+    base : the version of the last import, on which events lie; None where none do.
+    files : those of `data/events` that hold the events that lie on it.
+    """
+
+    through: int = 0
+    base: str | None = None
+    files: tuple[str, ...] = ()
+
+    @staticmethod
+    def from_dict(stored: Mapping[str, object]) -> "Folded":
+        """What `vars` gave, from JSON values."""
+        files, base = stored["files"], stored["base"]
+        assert isinstance(files, list)
+        return Folded(int(str(stored["through"])), None if base is None else str(base), tuple(files))
 
 
 @dataclass(frozen=True)
@@ -51,11 +79,12 @@ class Manifest:
     Attributes
     ----------
     tables : Delta version by table name.
-    as_of : the data's moment.
+    as_of : the data's moment: that of the import, or of the latest event.
     first_import_at : the data's moment of the first import into this workspace.
     stages_derived : whether the stages were concluded from deals.is_closed and is_won.
     currency_given : whether base_currency was stated rather than taken as the commonest.
     cursors : how far each connection to a CRM has been read, by its name; committed with what was read.
+    folded : which events are in it.
     """
 
     data_version: str
@@ -67,6 +96,7 @@ class Manifest:
     stages_derived: bool
     currency_given: bool
     cursors: Mapping[str, str]
+    folded: Folded = Folded()
 
     def to_dict(self) -> dict[str, object]:
         """The manifest as JSON values."""
@@ -80,6 +110,7 @@ class Manifest:
             "stages_derived": self.stages_derived,
             "currency_given": self.currency_given,
             "cursors": dict(self.cursors),
+            "folded": vars(self.folded),
         }
 
     @staticmethod
@@ -88,7 +119,8 @@ class Manifest:
         classes, tables, calendar = stored["field_classes"], stored["tables"], stored["calendar"]
         cursors = stored.get("cursors", {})
         assert isinstance(classes, dict) and isinstance(tables, dict) and isinstance(calendar, dict)
-        assert isinstance(cursors, dict)
+        folded = stored.get("folded")
+        assert isinstance(cursors, dict) and isinstance(folded, dict | None)
         return Manifest(
             data_version=str(stored["data_version"]),
             tables={name: int(version) for name, version in tables.items()},
@@ -99,6 +131,7 @@ class Manifest:
             stages_derived=bool(stored["stages_derived"]),
             currency_given=bool(stored["currency_given"]),
             cursors=cursors,
+            folded=Folded() if folded is None else Folded.from_dict(folded),
         )
 
 
@@ -151,13 +184,35 @@ def read_manifest(workspace: Path, version: str | None = None) -> Manifest:
     return Manifest.from_dict(json.loads(path.read_text()))
 
 
-def read_tables(workspace: Path, version: str | None = None, *, within: DealRange = EVERY_DEAL) -> CrmTables:
+def read_import_manifest(workspace: Path) -> Manifest | None:
+    """The manifest of the last import, without the events that lie on it; None before the first."""
+    if current_version(workspace) is None:
+        return None
+    manifest = read_manifest(workspace)
+    return manifest if manifest.folded.base is None else read_manifest(workspace, manifest.folded.base)
+
+
+def read_events(workspace: Path, manifest: Manifest) -> list[CrmEvent]:
+    """The events that lie on the last import in a data version, in the order in which they were folded."""
+    folder = workspace / "data" / "events"
+    lines = (line for name in manifest.folded.files for line in (folder / name).read_text("utf-8").splitlines())
+    return [CrmEvent.from_dict(json.loads(line)) for line in lines]
+
+
+def read_tables(
+    workspace: Path,
+    version: str | None = None,
+    *,
+    within: DealRange = EVERY_DEAL,
+    only: Collection[str] | None = None,
+) -> CrmTables:
     """The tables of a data version, by default the current one, with the contract's dtypes.
 
     Parameters
     ----------
     within : which deals; the other tables, and what holds for the version as a whole (field classes, calendar, the
         data's moment, the first import), are the same for every range.
+    only : which tables; by default all of them.
 
     Raises
     ------
@@ -166,7 +221,11 @@ def read_tables(workspace: Path, version: str | None = None, *, within: DealRang
     """
     manifest = read_manifest(workspace, version)
     return CrmTables(
-        tables={name: _read_table(workspace, name, number, within) for name, number in manifest.tables.items()},
+        tables={
+            name: _read_table(workspace, name, number, within)
+            for name, number in manifest.tables.items()
+            if only is None or name in only
+        },
         calendar=manifest.calendar,
         as_of=manifest.as_of,
         data_version=manifest.data_version,
@@ -198,21 +257,26 @@ def write_version(
     stages_derived: bool,
     currency_given: bool,
     cursors: Mapping[str, str] | None = None,
+    upon: Manifest | None = None,
+    current: bool = True,
 ) -> str:
     """Write the changed tables and make the new version current; call it within `import_lock`.
 
     Parameters
     ----------
     tables : all tables of the new version; its `data_version` is ignored, `first_import_at` is required.
-    changed : tables to write; the others keep the Delta version of the current manifest.
+    changed : tables to write; the others keep the Delta version of `upon`.
     cursors : how far connections have been read now; those not named stay where they were.
+    upon : by default the current manifest.
+    current : whether to make it current, or to leave that to `write_events_version`, which then follows.
 
     Returns
     -------
     The new version's name.
     """
     before = current_version(workspace)
-    kept = read_manifest(workspace, before).tables if before else {}
+    upon = read_manifest(workspace, before) if before and upon is None else upon
+    kept = upon.tables if upon else {}
     versions = {
         table: _write_table(workspace, table, frame) if table in changed or table not in kept else kept[table]
         for table, frame in tables.tables.items()
@@ -224,7 +288,52 @@ def write_version(
         stages_derived=stages_derived,
         currency_given=currency_given,
         cursors=cursors or {},
+        current=current,
     )
+
+
+def write_events_version(
+    workspace: Path,
+    upon: Manifest,
+    changed: CrmTables,
+    *,
+    events: Sequence[CrmEvent],
+    new: Sequence[CrmEvent],
+    through: int,
+    stages_derived: bool,
+) -> str:
+    """Write the tables that events changed and make the new version current; call it within `import_lock`.
+
+    Parameters
+    ----------
+    upon : the version before; its other tables stand.
+    changed : the changed tables alone, and the calendar, moment and field classes of the new version.
+    events, new : all events that lie on the last import now, and those of them that are not in `upon`.
+    through : the number in the inbox up to which events are folded now.
+
+    Returns
+    -------
+    The new version's name.
+    """
+    name = _name_after(upon.data_version)
+    files = upon.folded.files if len(upon.folded.files) < MOST_FILES else ()
+    lines = [json.dumps(event.to_dict(), ensure_ascii=False) for event in (new if files else events)]
+    (workspace / "data" / "events").mkdir(parents=True, exist_ok=True)
+    _replace_file(workspace / "data" / "events" / f"{name}.jsonl", "".join(f"{line}\n" for line in lines))
+    written = {table: _write_table(workspace, table, frame) for table, frame in changed.tables.items()}
+    manifest = replace(
+        upon,
+        data_version=name,
+        tables={**upon.tables, **written},
+        calendar=changed.calendar,
+        as_of=changed.as_of,
+        field_classes=changed.field_classes,
+        stages_derived=stages_derived,
+        folded=Folded(through, upon.folded.base or upon.data_version, (*files, f"{name}.jsonl")),
+    )
+    _write_manifest(workspace, manifest)
+    _make_current(workspace, name)
+    return name
 
 
 def write_version_in_parts(
@@ -265,13 +374,13 @@ def _commit(
     stages_derived: bool,
     currency_given: bool,
     cursors: Mapping[str, str],
+    current: bool = True,
 ) -> str:
     """Name the tables' versions in a manifest and make it the current one."""
-    before = current_version(workspace)
-    name = f"{int(before or 0) + 1:06d}"
+    before = read_manifest(workspace) if current_version(workspace) else None
     assert tables.first_import_at is not None
     manifest = Manifest(
-        data_version=name,
+        data_version=_name_after(before.data_version if before else None),
         tables=versions,
         calendar=tables.calendar,
         as_of=tables.as_of,
@@ -279,13 +388,28 @@ def _commit(
         field_classes=tables.field_classes,
         stages_derived=stages_derived,
         currency_given=currency_given,
-        cursors={**(read_manifest(workspace, before).cursors if before else {}), **cursors},
+        cursors={**(before.cursors if before else {}), **cursors},
+        folded=Folded(through=before.folded.through if before else 0),
     )
+    _write_manifest(workspace, manifest)
+    if current:
+        _make_current(workspace, manifest.data_version)
+    return manifest.data_version
+
+
+def _name_after(version: str | None) -> str:
+    return f"{int(version or 0) + 1:06d}"
+
+
+def _write_manifest(workspace: Path, manifest: Manifest) -> None:
     folder = workspace / "data" / "versions"
     folder.mkdir(parents=True, exist_ok=True)
-    _replace_file(folder / f"{name}.json", json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    _replace_file(workspace / "data" / "CURRENT", name + "\n")
-    return name
+    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    _replace_file(folder / f"{manifest.data_version}.json", text)
+
+
+def _make_current(workspace: Path, version: str) -> None:
+    _replace_file(workspace / "data" / "CURRENT", version + "\n")
 
 
 @contextmanager

@@ -1,0 +1,121 @@
+"""The events on top of the last import: which of them lie on it, and the data versions that they make.
+
+An import takes the place of what events told of the time before it. What they told of the time after it is laid on top
+again, so that an import never undoes it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from crm.contract import empty_frame
+from crm.events import CrmEvent
+from crm.facts import classify_fields
+from crm.folding import DEAL_GROUP, fold, listed_periods, tables_touched
+from crm.stages import derive_stages
+from crm.store import (
+    Manifest,
+    import_lock,
+    read_events,
+    read_manifest,
+    read_tables,
+    write_events_version,
+)
+from crm.tables import CrmTables
+
+
+@dataclass(frozen=True)
+class LyingEvents:
+    """The events on top of the last import, parted by the moment of the next one: what it replaces, what stays."""
+
+    earlier: list[CrmEvent]
+    later: list[CrmEvent]
+
+
+def fold_events(workspace: Path, events: Sequence[CrmEvent]) -> str | None:
+    """Fold events into the store as a new data version and return its name; None if they are in it already.
+
+    Parameters
+    ----------
+    events : in the order of their numbers, without a gap after those folded before.
+
+    Raises
+    ------
+    DataUnusable
+        If there is no import for them to lie on.
+    """
+    with import_lock(workspace):
+        current = read_manifest(workspace)
+        new = [event for event in events if event.number > current.folded.through]
+        return _write(workspace, current, new, through=new[-1].number) if new else None
+
+
+def split_events(
+    workspace: Path, current: Manifest | None, before: Manifest | None, moment: pd.Timestamp
+) -> LyingEvents:
+    """The events on top of the last import (`before`), parted by the moment of an import that is to come."""
+    parts = LyingEvents([], [])
+    if current is None or before is None:
+        return parts
+    for event in read_events(workspace, current):
+        at = before.as_of if event.moment is None else max(event.moment, before.as_of)
+        (parts.earlier if at < moment else parts.later).append(event)
+    return parts
+
+
+def hold_events(
+    workspace: Path, before: Manifest | None, events: Sequence[CrmEvent]
+) -> tuple[CrmTables | None, set[str]]:
+    """The tables of the last import with some of the events on top of it, and which of them these have changed."""
+    if before is None:
+        return None, set()
+    tables = read_tables(workspace, before.data_version)
+    if not events:
+        return tables, set()
+    frames = fold(tables, events, tables_touched(events))
+    return tables.with_tables(**frames), set(frames)
+
+
+def lay_events(workspace: Path, imported: CrmTables, events: Sequence[CrmEvent], *, through: int) -> CrmTables:
+    """Lay events on a new import, which is written but not current yet; its tables with what now holds for them."""
+    upon = read_manifest(workspace, imported.data_version)
+    version = _write(workspace, upon, events, through=through)
+    return read_tables(workspace, version)
+
+
+def _write(workspace: Path, upon: Manifest, new: Sequence[CrmEvent], *, through: int) -> str:
+    """The version that has these events beside those that `upon` has."""
+    base_manifest = upon if upon.folded.base is None else read_manifest(workspace, upon.folded.base)
+    events = [*read_events(workspace, upon), *new]
+    touched = tables_touched(new)
+    base = read_tables(workspace, base_manifest.data_version, only={*touched, "stages"})
+    frames = fold(base, events, touched)
+    derived = base_manifest.stages_derived and not any(event.table == "stages" for event in events)
+    if derived and touched & DEAL_GROUP:
+        history = frames.get("deal_history", empty_frame("deal_history"))
+        stages = derive_stages(frames["deals"], history)
+        if stages is not None and not stages.equals(base.tables["stages"]):
+            frames["stages"] = stages
+    calendar = upon.calendar
+    if "periods" in frames:
+        calendar = replace(calendar, listed_periods=listed_periods(frames["periods"]))
+    moments = [event.moment for event in events if event.moment is not None]
+    tables = replace(
+        base.with_tables(**frames),
+        calendar=calendar,
+        as_of=max([base.as_of, *moments]),
+        field_classes=upon.field_classes,
+    )
+    if touched & DEAL_GROUP:
+        tables = replace(tables, field_classes=classify_fields(tables))
+    return write_events_version(
+        workspace,
+        upon,
+        replace(tables, tables=frames),
+        events=events,
+        new=new,
+        through=through,
+        stages_derived=derived,
+    )
