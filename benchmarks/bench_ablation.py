@@ -16,25 +16,22 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.bench_bank import JUDGED_UNTIL, SOURCE
+from benchmarks.bench_bank import JUDGED_UNTIL
 from benchmarks.bench_bank import TRAINED_ON as BANK_TRAINED_ON
-from benchmarks.bench_truth import CLIP, skill
-from crm.history import build_history, classify_fields, open_deals, snapshot_spine
-from crm.ingest import import_folder
-from crm.store import read_tables
-from crm.synthetic import CompanyConfig, export, simulate, true_outcomes
+from benchmarks.public_data import BANK, bank_tables, is_here, snapshots_after
+from benchmarks.truth import cross_entropies, live_days, skill
+from crm.history import build_history, classify_fields
+from crm.synthetic import CompanyConfig, export, simulate
 from crm.truncation import truncate_export
 from features.build import build_features
 from features.catalogue import BY_NAME
 from models.scorer import HORIZON_DAYS, days_to_period_end
 from training.evaluate import Snapshots, fit_at
 from training.fit import take_snapshots
-from training.labels import won_in_period
 from training.metrics import paired_difference
 
 TRAINED_ON = date(2025, 7, 7)
@@ -87,9 +84,7 @@ def main() -> int:
         for seed in chosen.seeds
         if chosen.only is None or any(name.startswith(start) for start in chosen.only)
     ]
-    if chosen.bank and not SOURCE.is_dir():
-        print(f"skipped: {SOURCE} is not here (public data, see its own licence)")
-    elif chosen.bank:
+    if chosen.bank and is_here(BANK):
         cases.append(bank_case)
     before = chosen.before.read_text().split() if chosen.before else None
     for make in cases:
@@ -101,20 +96,11 @@ def company_case(name: str, seed: int) -> Case:
     """A synthetic company with one switch thrown, with the truth of a few days after the training moment."""
     state = simulate(CompanyConfig(seed=seed, **SWITCHES[name]), TRAINED_ON)
     tables = export(state)
-    classes, history = tables.field_classes, build_history(tables)
-    snapshots = take_snapshots(tables, history, tables.as_of)
-    frames, won = [], {"period": [], "win_365": []}
-    for look in range(LOOKS):
-        state = state.advance(TRAINED_ON + timedelta(days=DAYS_BETWEEN * look))
-        seen = replace(export(state), field_classes=classes)
-        spine = open_deals(then := build_history(seen), seen.as_of)
-        truth = true_outcomes(state, FUTURES, seed=99)
-        spine = spine[spine["deal_id"].isin(truth.deal_id)].reset_index(drop=True)
-        place = pd.Index(truth.deal_id).get_indexer(spine["deal_id"])
-        frames.append(build_features(seen, then, spine))
-        won["period"].append(truth.period_won[place])
-        won["win_365"].append(truth.won_365[place])
-    counted = {horizon: np.concatenate(parts).astype(float) for horizon, parts in won.items()}
+    snapshots = take_snapshots(tables, build_history(tables), tables.as_of)
+    looks = [TRAINED_ON + timedelta(days=DAYS_BETWEEN * look) for look in range(LOOKS)]
+    days = list(live_days(state, looks, tables.field_classes, futures=FUTURES))
+    frames = [build_features(day.tables, day.history, day.spine) for day in days]
+    counted = {horizon: np.concatenate([day.won(horizon) for day in days]) for horizon in ("period", "win_365")}
     return Case(
         f"{name}, seed {seed}", snapshots, tables.as_of, Judged(pd.concat(frames, ignore_index=True), counted, FUTURES)
     )
@@ -122,19 +108,15 @@ def company_case(name: str, seed: int) -> Case:
 
 def bank_case() -> Case:
     """The bank's pipeline: fitted on December 1st, judged on the month."""
-    with TemporaryDirectory() as workspace:
-        now = pd.Timestamp("2012-01-01", tz="UTC")
-        import_folder(Path(workspace), SOURCE, full=False, now=now, progress=lambda step, share: None)
-        tables = read_tables(Path(workspace))
+    tables = bank_tables()
     known_at, until = (tables.calendar.parse_moment(text) for text in (BANK_TRAINED_ON, JUDGED_UNTIL))
     truncated = truncate_export(tables, known_at)
     seen = replace(tables, field_classes=classify_fields(truncated))
     history = build_history(seen)
-    moments = [at for at in tables.calendar.moments(known_at, until, 2) if at < until]
-    spine = snapshot_spine(history, moments)
-    won = won_in_period(history, spine, pd.Series(until, index=spine.index)).to_numpy()
+    judged = snapshots_after(history, tables.calendar, known_at, until, days=2)
     snapshots = take_snapshots(truncated, build_history(truncated), known_at)
-    return Case("bank", snapshots, known_at, Judged(build_features(seen, history, spine), {"period": won}, 1))
+    won = {"period": judged.won}
+    return Case("bank", snapshots, known_at, Judged(build_features(seen, history, judged.spine), won, 1))
 
 
 def report(case: Case, alone: Iterable[str], before: list[str] | None) -> None:
@@ -143,8 +125,8 @@ def report(case: Case, alone: Iterable[str], before: list[str] | None) -> None:
     whole = said(case, every)
     print(f"\n{case.name}: {len(case.snapshots):,} snapshots, judged on {len(case.judged.features):,}", flush=True)
     for horizon, won in case.judged.won.items():
-        loss = losses(whole[horizon], won / case.judged.futures).mean()
-        known = f", skill {skill([(whole[horizon], won)], FUTURES):.4f}" if case.judged.futures > 1 else ""
+        loss = cross_entropies(whole[horizon], won / case.judged.futures).mean()
+        known = f", skill {skill(whole[horizon], won, FUTURES):.4f}" if case.judged.futures > 1 else ""
         print(f"  {horizon:8} {len(every)} features: log loss {loss:.4f}{known}", flush=True)
     deals = case.judged.features["deal_id"].to_numpy()
     for label, kept in parts(every, alone, before):
@@ -152,7 +134,9 @@ def report(case: Case, alone: Iterable[str], before: list[str] | None) -> None:
         told = []
         for horizon, won in case.judged.won.items():
             share = won / case.judged.futures
-            cost = paired_difference(losses(other[horizon], share), losses(whole[horizon], share), deals, seed=1)
+            cost = paired_difference(
+                cross_entropies(other[horizon], share), cross_entropies(whole[horizon], share), deals, seed=1
+            )
             told.append(f"{horizon} {cost.value * 1e3:+6.2f} [{cost.low * 1e3:+.2f}, {cost.high * 1e3:+.2f}]")
         print(f"  {label:34}{'   '.join(told)}", flush=True)
 
@@ -177,12 +161,6 @@ def said(case: Case, names: list[str]) -> dict[str, np.ndarray]:
     curves = model.curves(features, calendar)
     found = {"period": curves.probability_by(days_to_period_end(features["as_of"], calendar)).won}
     return found | {"win_365": curves.probability_by(HORIZON_DAYS).won}
-
-
-def losses(probability: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Cross-entropy of each forecast to the share of futures that were won: linear in it, so without bias."""
-    said = np.clip(probability, CLIP, 1 - CLIP)
-    return -(share * np.log(said) + (1 - share) * np.log(1 - said))
 
 
 if __name__ == "__main__":

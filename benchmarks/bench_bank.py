@@ -7,34 +7,23 @@ or not; still open counts as not won. Others measured on the same question: haza
 """
 
 import sys
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
-import pandas as pd
 
-from crm.history import snapshot_spine
-from crm.ingest import import_folder
-from crm.store import read_tables
+from benchmarks.public_data import BANK, bank_tables, is_here, snapshots_after
 from features.build import build_features
 from models.scorer import days_to_period_end, deal_curves
 from training.fit import fit_bundle
-from training.labels import won_in_period
 from training.metrics import METRICS, log_losses, paired_difference, score_probabilities
 
-SOURCE = Path(__file__).resolve().parents[2] / "shared" / "data" / "bank_loans"
 TRAINED_ON, JUDGED_UNTIL = "2011-12-01", "2012-01-01"
 
 
 def main() -> int:
     """Print a table of metrics; exit 1 if a baseline is not beaten in log loss."""
-    if not SOURCE.is_dir():
-        print(f"skipped: {SOURCE} is not here (public data, see its own licence)")
+    if not is_here(BANK):
         return 0
-    with TemporaryDirectory() as workspace:
-        now = pd.Timestamp("2012-01-01", tz="UTC")
-        import_folder(Path(workspace), SOURCE, full=False, now=now, progress=lambda step, share: None)
-        tables = read_tables(Path(workspace))
+    tables = bank_tables()
     known_at, until = (tables.calendar.parse_moment(text) for text in (TRAINED_ON, JUDGED_UNTIL))
     fitted = fit_bundle(tables, known_at)
     bundle = fitted.bundle
@@ -44,9 +33,7 @@ def main() -> int:
     )
 
     seen, history = bundle.read_history(tables)
-    moments = [at for at in tables.calendar.moments(known_at, until, 2) if at < until]
-    spine = snapshot_spine(history, moments)
-    won = won_in_period(history, spine, pd.Series(until, index=spine.index)).to_numpy()
+    spine, won = snapshots_after(history, tables.calendar, known_at, until, days=2)
     features = build_features(seen, history, spine)
     model = deal_curves(bundle, features, tables.calendar)
     said = {"model": model.probability_by(days_to_period_end(spine["as_of"], tables.calendar)).won}

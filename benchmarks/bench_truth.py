@@ -17,10 +17,10 @@ from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
-from scipy.special import betainc, digamma
+from scipy.special import betainc
 
-from crm.history import open_deals
-from crm.synthetic import CompanyConfig, CompanyState, TrueOutcomes, export, simulate, true_outcomes
+from benchmarks.truth import Day, live_days, skill
+from crm.synthetic import CompanyConfig, CompanyState, export, simulate
 from features.build import build_features
 from models.bundle import Bundle
 from models.curves import Curves
@@ -30,7 +30,6 @@ from training.fit import fit_bundle
 
 TRAINED_ON = date(2026, 1, 5)
 DAYS_BETWEEN = 14
-CLIP = 1e-6
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Look:
 
     scores: pd.DataFrame
     said: dict[str, dict[str, np.ndarray]]
-    truth: TrueOutcomes
+    day: Day
     company: pd.Series
 
 
@@ -63,15 +62,16 @@ def main() -> int:
     for horizon in ("win_365", "period"):
         print(f"skill, {horizon} (bias):")
         for name in looks[0].said[horizon]:
-            pairs = [(look.said[horizon][name], counts(look, horizon)) for look in looks]
-            bias = np.mean(np.concatenate([said - won / chosen.futures for said, won in pairs]))
-            print(f"  {name:24}{skill(pairs, chosen.futures):8.3f} ({bias:+.3f})")
+            said = np.concatenate([look.said[horizon][name] for look in looks])
+            won = np.concatenate([look.day.won(horizon) for look in looks])
+            bias = np.mean(said - won / chosen.futures)
+            print(f"  {name:24}{skill(said, won, chosen.futures):8.3f} ({bias:+.3f})")
     covered = np.mean([range_coverage(look) for look in looks])
     print(f"90 % range of win_probability covers the truth: {covered:.3f}")
     for low, high, wanted in (("p25", "p75", 0.5), ("p10", "p90", 0.8), ("p05", "p95", 0.9)):
         inside = np.mean([bookings_coverage(look, low, high) for look in looks])
         print(f"{wanted:.0%} range of the company's bookings covers {inside:.3f} of the futures")
-    errors = [look.company["mean"] / look.truth.company_bookings.mean() - 1 for look in looks]
+    errors = [look.company["mean"] / look.day.truth.company_bookings.mean() - 1 for look in looks]
     each = ", ".join(f"{error:+.3f}" for error in errors)
     print(f"mean of the company's bookings against the truth: {np.mean(errors):+.3f} (each: {each})")
     return 0
@@ -79,66 +79,34 @@ def main() -> int:
 
 def look_at_days(bundle: Bundle, state: CompanyState, *, moments: int, futures: int) -> Iterator[Look]:
     """The training day and later ones: what the bundle says then, and the truth."""
-    for number in range(moments):
-        state = state.advance(TRAINED_ON + timedelta(days=DAYS_BETWEEN * number))
-        tables, history = bundle.read_history(export(state))
-        spine = open_deals(history, tables.as_of)
-        truth = true_outcomes(state, futures, seed=99)
-        spine = spine.set_index("deal_id").loc[[d for d in truth.deal_id if d in set(spine["deal_id"])]].reset_index()
+    days = [TRAINED_ON + timedelta(days=DAYS_BETWEEN * number) for number in range(moments)]
+    for day in live_days(state, days, bundle.field_classes, futures=futures):
+        tables, history, spine = day.tables, day.history, day.spine
         scores = score_deals(bundle, tables, history, spine, explain=False)
         features = build_features(tables, history, spine)
-        days = days_to_period_end(spine["as_of"], tables.calendar)
+        until = days_to_period_end(spine["as_of"], tables.calendar)
         said = {"period": {"model": scores["period_win_probability"].to_numpy()}}
         said["win_365"] = {"model": scores["win_probability"].to_numpy()}
         pooled = bundle.hazards.pooled_curves(features, tables.calendar)
         for name, baseline in bundle.baselines.items():
             said["period"][name] = baseline.predict(features)
-            tilted: Curves = tilt_curves(pooled, said["period"][name], days)
+            tilted: Curves = tilt_curves(pooled, said["period"][name], until)
             said["win_365"][name] = tilted.probability_by(HORIZON_DAYS).won
         period = tables.calendar.period_of(tables.as_of)
         nodes = forecast_nodes(bundle, tables, history, scores, as_of=tables.as_of, period=period)
         company = nodes[(nodes["scope"] == "all") & (nodes["node_type"] == "company")].iloc[0]
-        yield Look(scores, said, truth, company)
-
-
-def counts(look: Look, horizon: str) -> np.ndarray:
-    """Futures in which each scored deal is won within the horizon."""
-    won = look.truth.won_365 if horizon == "win_365" else look.truth.period_won
-    return pd.Series(won, index=look.truth.deal_id).loc[look.scores["deal_id"]].to_numpy()
-
-
-def skill(pairs: list[tuple[np.ndarray, np.ndarray]], k: int) -> float:
-    """Share of the way from the base frequency to the all-knowing answer, unbiased for `k` futures.
-
-    The cross-entropy of a forecast is linear in the counts, so an average of it has no bias. The entropy of the truth
-    itself has one when read off counts; Grassberger's estimator takes it away (arXiv:physics/0307138).
-    """
-    said = np.clip(np.concatenate([each for each, _ in pairs]), CLIP, 1 - CLIP)
-    won = np.concatenate([each for _, each in pairs]).astype(float)
-    share = won / k
-    base = share.mean()
-    cross = -np.mean(share * np.log(said) + (1 - share) * np.log(1 - said))
-    nothing = -(base * np.log(base) + (1 - base) * np.log(1 - base))
-    perfect = float(np.mean(np.log(k) - (won * _log_count(won) + (k - won) * _log_count(k - won)) / k))
-    return (nothing - cross) / (nothing - perfect)
-
-
-def _log_count(number: np.ndarray) -> np.ndarray:
-    """Grassberger's stand-in for the logarithm of a count: right on average where the plain logarithm is not."""
-    at = np.maximum(number, 1.0)
-    sign = np.where(at % 2 == 0, 1.0, -1.0)
-    return np.where(number > 0, digamma(at) + sign / 2 * (digamma((at + 1) / 2) - digamma(at / 2)), 0.0)
+        yield Look(scores, said, day, company)
 
 
 def bookings_coverage(look: Look, low: str, high: str) -> float:
     """Share of the futures in which the company's bookings lie within two quantiles of the forecast."""
-    booked = look.truth.company_bookings
+    booked = look.day.truth.company_bookings
     return float(np.mean((booked >= look.company[low]) & (booked <= look.company[high])))
 
 
 def range_coverage(look: Look) -> float:
     """How probable it is, given the counts, that each deal's true probability lies in its range; mean over deals."""
-    won, k = counts(look, "win_365"), look.truth.k
+    won, k = look.day.won("win_365"), look.day.truth.k
     low, high = (look.scores[name].to_numpy() for name in ("win_probability_low", "win_probability_high"))
     return float(np.mean(betainc(won + 0.5, k - won + 0.5, high) - betainc(won + 0.5, k - won + 0.5, low)))
 
