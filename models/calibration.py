@@ -1,12 +1,13 @@
-"""Corrects log-intensities by intercept and slope per cause, learned from what past fits said and what came then.
+"""Corrects log-intensities by a slope per cause, learned from what past fits said and what came then.
 
 A quarter is good or bad for a whole company: its closings share their luck and are far less evidence than as many
-independent ones. Taken for independent, one bad quarter teaches the next one a pessimism that costs more than no
-correction at all (docs/decisions/calibration.md). So the evidence of a period is bounded by the variance of its shock.
+independent ones. So the evidence of a period is bounded by the variance of its shock. How far past fits were off in
+level is not passed on: the next fit has learned from the same closings (docs/decisions/calibration.md), and what it
+still misses of the last weeks is followed (training/following.py).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class CauseCalibration:
 
     Attributes
     ----------
-    spread : standard deviation of the corrected log-intensity at the typical margin that the evidence leaves.
+    spread : standard deviation that the evidence leaves of the level of a fit.
     """
 
     intercept: float = 0.0
@@ -44,7 +45,7 @@ class CauseCalibration:
         periods: np.ndarray,
         snapshots_per_deal: float = 1.0,
     ) -> "CauseCalibration":
-        """Poisson regression of closings on margins, with a prior at the identity.
+        """Poisson regression of closings on margins, with a prior at the identity; keeps the typical margin.
 
         Parameters
         ----------
@@ -62,7 +63,7 @@ class CauseCalibration:
         expected = np.exp(np.clip(raw + np.log(exposure[at_risk]), -_LIMITS, _LIMITS))
         weight = _weights(periods[at_risk], expected / snapshots_per_deal)
         happened, log_days = events[at_risk] * weight, np.log(exposure[at_risk] * weight)
-        # About the typical margin, level and slope are learned apart and the prior on each means what it says.
+        # About the typical margin, level and slope are learned apart: no slope stands in for a level that is off.
         centre = float(np.average(raw, weights=expected * weight))
         design = np.stack([np.ones_like(raw), raw - centre])
         precision = np.diag([_LEVEL_SPREAD**-2.0, _SLOPE_SPREAD**-2.0])
@@ -77,9 +78,9 @@ class CauseCalibration:
             change += np.clip(step, -1.0, 1.0)
             if np.abs(step).max() < 1e-9:
                 break
-        level, slope = start + change
+        slope = float(1.0 + change[1])
         spread = float(np.sqrt(np.linalg.inv(curvature)[0, 0]))
-        return CauseCalibration(float(level + centre - slope * centre), float(slope), spread)
+        return CauseCalibration((1.0 - slope) * centre, slope, spread)
 
     def apply(self, log_intensity: np.ndarray) -> np.ndarray:
         """Corrected log-intensities, same shape."""
@@ -136,6 +137,11 @@ class HazardCalibration:
     def apply(self, curves: Curves) -> Curves:
         """Calibrated curves."""
         return Curves(curves.edges, self.won.apply(curves.won), self.lost.apply(curves.lost))
+
+    def after(self, shift: Mapping[str, float]) -> "HazardCalibration":
+        """The correction of curves that were moved first: by cause, what is added to the raw log-intensities."""
+        moved = ((getattr(self, cause), shift[cause]) for cause in CAUSES)
+        return HazardCalibration(*(replace(it, intercept=it.intercept + it.slope * by) for it, by in moved))
 
     def to_dict(self) -> dict[str, Any]:
         return {cause: vars(getattr(self, cause)) for cause in CAUSES}

@@ -4,18 +4,23 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from crm.history import DealHistory
 from features.catalogue import BY_NAME, feature_set_hash
+from models.bins import CAUSES
 from models.hazard import HazardModel
 from models.learners import HazardSettings
 from models.profile import Profile, fit_profiles
 from training.drift import WEEKS, Drift
 from training.evaluate import Evaluation, Snapshots
+from training.following import Following
 from training.tune import Tuned
 
 HORIZON_DAYS = 365
+# In log-odds: at most five points of a probability.
+_WORTH_SAYING = 0.2
 
 
 def describe_model(
@@ -25,6 +30,7 @@ def describe_model(
     evaluation: Evaluation,
     *,
     drift: Drift,
+    following: Following,
     baselines: Iterable[str],
     fallback: str | None,
     seed: int,
@@ -57,9 +63,11 @@ def describe_model(
         "metrics": evaluation.metrics(),
         "baselines": {name: evaluation.metrics_of(name) for name in baselines if len(evaluation.judged)},
         "drift": drift.to_dict(),
+        "following": following.to_dict(),
         "fallback": fallback,
         "limits": _limits(hazards, snapshots.deals_closed(known_at), evaluation, fallback)
         + _drift_alarms(drift)
+        + _what_is_followed(following)
         + ([] if tuning is None else [tuning.note]),
         "settings": asdict(settings),
         "tuning": None if tuning is None else tuning.to_dict(),
@@ -119,7 +127,18 @@ def _drift_alarms(drift: Drift) -> list[str]:
     """One sentence per cause whose closings of the last weeks chance does not explain."""
     return [
         f"Drift: {each.observed} deals were {cause} in the last {WEEKS} weeks where past fits, calibrated, expected "
-        f"{each.expected:.0f}. Chance does not explain it; the model follows as far as those weeks taught it."
+        f"{each.expected:.0f}. Chance does not explain it."
         for cause, each in (("won", drift.won), ("lost", drift.lost))
         if each.is_alarming
+    ]
+
+
+def _what_is_followed(following: Following) -> list[str]:
+    """How far probabilities go along with the last weeks, if that moves them by some points."""
+    won, lost = (following.ratio(cause) for cause in CAUSES)
+    if abs(np.log(won / lost)) < _WORTH_SAYING:
+        return []
+    return [
+        f"Followed: going by the last weeks, deals are won {won:.2f} times and lost {lost:.2f} times as fast as the "
+        "whole history says. Probabilities go along."
     ]

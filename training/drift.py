@@ -98,7 +98,7 @@ class _Recent:
 
 def _since(fit: PastFit, correction: Correction, known_at: pd.Timestamp) -> _Recent:
     rows = np.flatnonzero((fit.judged.features["as_of"] >= known_at - pd.Timedelta(weeks=WEEKS)).to_numpy())
-    curves = correction.apply(fit.margins).take(rows)
+    curves = correction.apply(fit.margins, fit.following).take(rows)
     seen = bin_outcomes(curves.edges, fit.judged.outcomes(known_at).iloc[rows])
     return _Recent(fit.judged.features["deal_id"].to_numpy(dtype=object)[rows], curves, seen)
 

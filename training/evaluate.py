@@ -24,6 +24,7 @@ from models.curves import Curves
 from models.hazard import HazardMargins, HazardModel, fit_hazards
 from models.learners import HazardSettings
 from models.scorer import HORIZON_DAYS, days_to_period_end
+from training.following import NOT_FOLLOWING, Following, count_closings, days_between, looks_to_follow
 from training.labels import label_outcomes, won_in_period, won_within
 from training.metrics import Difference, log_losses, paired_difference, score_probabilities
 from training.splits import Fold
@@ -82,19 +83,20 @@ class Correction:
     weight_linear: float = BLEND_WEIGHTS[0]
     calibration: HazardCalibration = HazardCalibration()
 
-    def apply(self, margins: HazardMargins) -> Curves:
-        return self.calibration.apply(margins.blend(self.weight_linear))
+    def apply(self, margins: HazardMargins, following: Following = NOT_FOLLOWING) -> Curves:
+        return self.calibration.apply(following.apply(margins.blend(self.weight_linear)))
 
 
 @dataclass(frozen=True)
 class PastFit:
-    """What one past fit said of the snapshots after it, up to the next fit."""
+    """What one past fit said of the snapshots after it, up to the next fit, and the weeks before it that it follows."""
 
     fitted_at: pd.Timestamp
     judged: Snapshots
     margins: HazardMargins
     baselines: Mapping[str, Array]
     snapshots_per_deal: float
+    following: Following = NOT_FOLLOWING
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,17 @@ def fit_at(
     )
 
 
+def follow_at(hazards: HazardModel, snapshots: Snapshots, known_at: pd.Timestamp) -> Following:
+    """What a fit made at a moment leaves unexplained of the weeks before it.
+
+    Its learners are blended evenly: the share they will have was not known when past fits were made.
+    """
+    as_of = snapshots.features["as_of"]
+    looks = snapshots.take(looks_to_follow(as_of, known_at))
+    curves = hazards.with_weight(BLEND_WEIGHTS[0]).curves(looks.features, looks.calendar)
+    return count_closings(curves, looks.features, looks.outcomes(known_at), known_at, step_days=days_between(as_of))
+
+
 def fit_baselines_at(snapshots: Snapshots, known_at: pd.Timestamp, *, seed: int) -> dict[str, Baseline]:
     """All baselines as they would have been at a moment, on snapshots whose period had ended then; none without any."""
     ended = snapshots.take((snapshots.period_end_at <= known_at).to_numpy())
@@ -200,7 +213,8 @@ def look_back(
         hazards = fit_at(known, fold.fitted_at, seed=seed, settings=settings)
         said = {name: baselines.get(name, baselines["base_rate"]).predict(judged.features) for name in BASELINES}
         margins = hazards.margins(judged.features, judged.calendar)
-        fits.append(PastFit(fold.fitted_at, judged, margins, said, hazards.snapshots_per_deal))
+        following = follow_at(hazards, known, fold.fitted_at)
+        fits.append(PastFit(fold.fitted_at, judged, margins, said, hazards.snapshots_per_deal, following))
     return fits
 
 
@@ -220,7 +234,7 @@ def learn_correction(fits: Sequence[PastFit], known_at: pd.Timestamp) -> Correct
     periods = np.concatenate([np.repeat(microseconds(f.judged.period_end_at), s.exposure.shape[1]) for f, s in pairs])
 
     def margins(weight: float) -> dict[str, Array]:
-        curves = [fit.margins.blend(weight) for fit in fits]
+        curves = [fit.following.apply(fit.margins.blend(weight)) for fit in fits]
         return {
             "won": np.concatenate([each.won.ravel() for each in curves])[at_risk],
             "lost": np.concatenate([each.lost.ravel() for each in curves])[at_risk],
@@ -239,7 +253,7 @@ def evaluate(fits: Sequence[PastFit], known_at: pd.Timestamp) -> Evaluation:
     """Judge each past fit, corrected by what the fits before it taught until then."""
     judged, year = [], []
     for place, fit in enumerate(fits):
-        curves = learn_correction(fits[:place], fit.fitted_at).apply(fit.margins)
+        curves = learn_correction(fits[:place], fit.fitted_at).apply(fit.margins, fit.following)
         rows = fit.judged.features[["deal_id", "as_of"]]
         days = days_to_period_end(rows["as_of"], fit.judged.calendar)
         said = {"model": curves.probability_by(days).won, **fit.baselines}

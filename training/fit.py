@@ -31,7 +31,7 @@ from training import tracking
 from training.card import describe_model, instant_text
 from training.contest import contest_champion
 from training.drift import find_drift
-from training.evaluate import Evaluation, PastFit, Snapshots, evaluate, fit_at, fit_baselines_at, look_back
+from training.evaluate import Evaluation, PastFit, Snapshots, evaluate, fit_at, fit_baselines_at, follow_at, look_back
 from training.gate import MODEL, Contest, Promote, Verdict, decide, find_objections
 from training.splits import Fold, snapshot_moments, walk_forward_folds
 from training.tune import Trial, Tuned, tune_settings
@@ -200,6 +200,7 @@ def _fit_bundle(
     progress("fitting", 0.7)
     correction = evaluation.correction
     hazards = fit_at(snapshots, known_at, seed=seed, weight_linear=correction.weight_linear, settings=settings)
+    following = follow_at(hazards, snapshots, known_at)
     baselines = fit_baselines_at(snapshots, known_at, seed=seed)
     fallback = choose_fallback(evaluation, baselines)
     card = describe_model(
@@ -208,6 +209,7 @@ def _fit_bundle(
         hazards,
         evaluation,
         drift=find_drift(fits, correction, known_at),
+        following=following,
         baselines=baselines,
         fallback=fallback,
         seed=seed,
@@ -219,7 +221,7 @@ def _fit_bundle(
     bundle = Bundle(
         manifest=card,
         hazards=hazards,
-        calibration=correction.calibration,
+        calibration=correction.calibration.after(following.shift),
         win_range=fit_range(hazards, snapshots.features, outcomes, tables.calendar, seed=seed),
         reference=fit_reference(hazards, snapshots.features, tables.calendar, seed=seed),
         typical=Typical.fit(snapshots.features, outcomes, hazards.encoder.numbers),
@@ -282,13 +284,14 @@ def _log(workspace: Path, fitted: Fitted, verdict: Verdict, now: pd.Timestamp, s
     metrics = {f"model/{name}": value for name, value in card["metrics"].items() if isinstance(value, float)}
     for name, numbers in card["baselines"].items():
         metrics |= {f"{name}/{metric}": value for metric, value in numbers.items() if value is not None}
-    metrics |= {f"drift/{cause}": card["drift"][cause]["ratio"] for cause in CAUSES}
+    metrics |= {f"{kind}/{cause}": card[kind][cause]["ratio"] for kind in ("drift", "following") for cause in CAUSES}
     metrics |= {f"model_minus_{name}/log_loss": each.value for name, each in differences.items()}
     report = {
         "gate": verdict.to_dict(),
         "log_loss_differences": {name: each.to_dict() for name, each in differences.items()},
         "calibration": bundle.calibration.to_dict(),
         "drift": card["drift"],
+        "following": card["following"],
         "weight_linear": bundle.hazards.weight_linear,
         "past_fits": [instant_text(fit.fitted_at) for fit in fitted.fits],
     }

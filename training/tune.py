@@ -29,7 +29,7 @@ from crm.calendar import Calendar
 from features.catalogue import feature_set_hash
 from models.learners import HazardSettings
 from models.scorer import days_to_period_end
-from training.evaluate import PastFit, Snapshots, fit_at, learn_correction
+from training.evaluate import PastFit, Snapshots, fit_at, follow_at, learn_correction
 from training.metrics import Difference, log_losses
 from training.resampling import mean_difference, resample_sums, week_of
 from training.splits import Fold, walk_forward_folds
@@ -156,10 +156,11 @@ def walk(
             continue
         hazards = fit_at(known, fold.fitted_at, seed=seed, settings=settings, num_threads=1)
         margins = hazards.margins(judged.features, judged.calendar)
-        curves = learn_correction(fits, fold.fitted_at).apply(margins)
+        following = follow_at(hazards, known, fold.fitted_at)
+        curves = learn_correction(fits, fold.fitted_at).apply(margins, following)
         # Fewer dates repeat a deal's fate less often.
         repeats = max(1.0, hazards.snapshots_per_deal * len(judged) / int(inside.sum()))
-        fits.append(PastFit(fold.fitted_at, judged, margins, {}, repeats))
+        fits.append(PastFit(fold.fitted_at, judged, margins, {}, repeats, following))
         said = judged.features[["deal_id", "as_of"]]
         won = judged.won()
         loss = log_losses(curves.probability_by(days_to_period_end(said["as_of"], judged.calendar)).won, won)

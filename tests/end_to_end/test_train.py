@@ -276,6 +276,18 @@ def test_the_card_says_what_past_fits_expected_of_the_last_weeks_and_names_each_
     assert sum(limit.startswith("Drift:") for limit in limits) == alarmed
 
 
+def test_the_card_says_how_far_the_last_weeks_are_followed_and_the_bundle_goes_as_far(past_bundle):
+    following, limits = past_bundle.manifest["following"], past_bundle.manifest["limits"]
+    assert sum(following["won"]["observed"]) > 0 and sum(following["lost"]["expected"]) > 0
+    moved = abs(np.log(following["won"]["ratio"] / following["lost"]["ratio"])) >= 0.2
+    assert sum(limit.startswith("Followed:") for limit in limits) == moved
+    for cause in ("won", "lost"):
+        correct = getattr(past_bundle.calibration, cause)
+        followed = correct.slope * np.log(following[cause]["ratio"])
+        # What is left is the slope's turn about a typical margin: a log-intensity a day, some way below zero.
+        assert abs(correct.intercept - followed) <= 12 * abs(1 - correct.slope) + 1e-3
+
+
 def test_a_training_moment_after_the_data_is_a_usage_error(trained, tables):
     with pytest.raises(UsageError, match="do not reach"):
         train(trained[0], as_of=tables.as_of + pd.Timedelta(days=1), now=NOW)

@@ -18,10 +18,22 @@ def said_and_seen(
     return {"margins": margins, "exposure": exposure, "events": events, "periods": np.arange(rows) % periods}
 
 
-def test_a_level_and_a_slope_that_are_off_are_found_again() -> None:
-    fitted = CauseCalibration.fit(**said_and_seen(-0.9, 0.7, 60_000))
-    assert fitted.slope == pytest.approx(0.7, abs=0.03)
-    assert fitted.apply(np.array([-4.0]))[0] == pytest.approx(-0.9 - 2.8, abs=0.03)
+def test_a_slope_that_is_off_is_found_again_whatever_the_level() -> None:
+    for intercept in (-0.9, -1.6):
+        fitted = CauseCalibration.fit(**said_and_seen(intercept, 0.7, 60_000))
+        assert fitted.slope == pytest.approx(0.7, abs=0.03)
+
+
+def test_how_far_past_fits_were_off_in_level_is_not_passed_on() -> None:
+    for periods in (1, 600):
+        fitted = CauseCalibration.fit(**said_and_seen(-0.5, 1.0, 60_000, periods=periods))
+        assert fitted.apply(np.array([-4.0]))[0] == pytest.approx(-4.0, abs=0.03)
+
+
+def test_what_is_said_of_the_typical_deal_stays() -> None:
+    seen = said_and_seen(-0.9, 0.7, 60_000)
+    typical = np.average(seen["margins"], weights=seen["exposure"] * np.exp(seen["margins"]))
+    assert CauseCalibration.fit(**seen).apply(np.array([typical]))[0] == pytest.approx(typical, abs=0.01)
 
 
 def test_without_evidence_nothing_is_corrected() -> None:
@@ -31,8 +43,8 @@ def test_without_evidence_nothing_is_corrected() -> None:
 
 
 def test_ten_deals_move_the_identity_less_than_ten_thousand() -> None:
-    few, many = (CauseCalibration.fit(**said_and_seen(0.5, 1.0, rows, seed=3)) for rows in (60, 60_000))
-    assert abs(few.apply(np.array([-4.0]))[0] + 4.0) < abs(many.apply(np.array([-4.0]))[0] + 4.0)
+    few, many = (CauseCalibration.fit(**said_and_seen(0.5, 1.2, rows, seed=3)) for rows in (60, 60_000))
+    assert abs(few.slope - 1.0) < 0.05 < abs(many.slope - 1.0)
     assert few.spread > 5 * many.spread
 
 
@@ -44,11 +56,22 @@ def test_a_deal_seen_ten_times_is_one_piece_of_evidence() -> None:
     assert tenfold.spread == pytest.approx(once.spread)
 
 
-def test_one_bad_period_is_luck_and_many_are_a_habit() -> None:
-    one, many = (CauseCalibration.fit(**said_and_seen(-0.5, 1.0, 60_000, periods=count)) for count in (1, 600))
-    moved = [fitted.apply(np.array([-4.0]))[0] + 4.0 for fitted in (one, many)]
-    assert -0.5 / 3 < moved[0] < 0
-    assert moved[1] == pytest.approx(-0.5, abs=0.03)
+def test_one_odd_period_is_luck_and_many_are_a_habit() -> None:
+    one, many = (CauseCalibration.fit(**said_and_seen(-0.9, 0.7, 60_000, periods=count)) for count in (1, 600))
+    assert 0.9 < one.slope < 1.0
+    assert many.slope == pytest.approx(0.7, abs=0.03)
+
+
+def test_curves_that_were_moved_first_are_corrected_as_moved() -> None:
+    calibration = HazardCalibration(CauseCalibration(0.5, 0.9, 0.1), CauseCalibration(-0.25, 1.1, 0.2))
+    curves = Curves(np.array([[0.0, 7.0]]), np.array([[-3.0]]), np.array([[-2.0]]))
+    at_once, one_by_one = (
+        calibration.after({"won": 0.4, "lost": -0.3}).apply(curves),
+        calibration.apply(curves.shifted(won=0.4, lost=-0.3)),
+    )
+    assert at_once.won.item() == pytest.approx(one_by_one.won.item())
+    assert at_once.lost.item() == pytest.approx(one_by_one.lost.item())
+    assert calibration.after({"won": 0.4, "lost": -0.3}).spread == calibration.spread
 
 
 def test_each_cause_is_corrected_by_its_own_numbers_and_read_back_the_same() -> None:

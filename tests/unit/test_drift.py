@@ -9,10 +9,12 @@ from crm.calendar import Calendar
 from crm.contract import empty_frame
 from crm.history import build_history
 from crm.tables import CrmTables
+from models.baselines import BASELINES
 from models.calibration import CauseCalibration, HazardCalibration
 from models.hazard import HazardMargins
 from training.drift import CauseDrift, Drift, find_drift
-from training.evaluate import Correction, PastFit, Snapshots
+from training.evaluate import Correction, PastFit, Snapshots, evaluate
+from training.following import Following, count_closings
 
 KNOWN_AT = pd.Timestamp("2026-03-02", tz="UTC")
 
@@ -71,10 +73,32 @@ def test_what_is_expected_is_expected_by_corrected_fits() -> None:
     assert (drift.won.expected, drift.lost.expected) == (pytest.approx(0.4), pytest.approx(0.4))
 
 
+def test_what_is_expected_and_judged_is_what_fits_said_as_they_followed() -> None:
+    fit = past_fit([("a", 20, 0, None), ("b", 20, 5, "won")])
+    alone = replace(fit, baselines={name: np.full(2, 0.1) for name in BASELINES})
+    weeks = {"won": np.array([300.0]), "lost": np.array([0.0])}, {"won": np.array([100.0]), "lost": np.array([0.0])}
+    along = replace(alone, following=Following(*weeks))
+    ratio = along.following.ratio("won")
+    assert ratio > 1.5
+    assert drift_of(along).won.expected == pytest.approx(ratio * drift_of(alone).won.expected)
+    assert drift_of(along).lost == drift_of(alone).lost
+    said = [evaluate([each], KNOWN_AT).judged["model"] for each in (alone, along)]
+    assert len(said[0]) == 2 and (said[1] > said[0]).all()
+
+
 def test_nothing_that_came_later_is_read() -> None:
     looks = [("a", 20, 5, "won"), ("b", 20, 30, "lost"), ("c", 20, 21, "won")]
-    known, unknown = (drift_of(past_fit(looks, ended_known=each)) for each in (True, False))
+    fits = [past_fit(looks, ended_known=each) for each in (True, False)]
+    known, unknown = (drift_of(fit) for fit in fits)
     assert known == unknown == Drift(CauseDrift(1, pytest.approx(0.45)), CauseDrift(0, pytest.approx(0.9)))
+    followed = [
+        count_closings(
+            fit.margins.blend(0.5), fit.judged.features, fit.judged.outcomes(KNOWN_AT), KNOWN_AT, step_days=7.0
+        ).to_dict()
+        for fit in fits
+    ]
+    assert followed[0] == followed[1]
+    assert sum(followed[0]["won"]["observed"]) == 1
 
 
 def test_the_ratio_is_observed_over_expected() -> None:
