@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from crm.bookings import bookings, shown_deals
 from crm.history import DealHistory
@@ -61,6 +62,17 @@ class AmountModel:
         shown = deals["amount_base"]
         expected = (shown * ratio).where(shown > 0, shown.where(shown < 0, self.mean_of_zero))
         return expected.where(shown.notna(), pooled).rename("expected_amount")
+
+    def low_high(self, deals: pd.DataFrame, *, coverage: float = 0.9) -> tuple[pd.Series, pd.Series]:
+        """The range of the amount if won, lognormal about the expected one; columns as for `expected`.
+
+        Where the amount is 0 or negative, nothing is known of how it changes: both ends are the expected amount.
+        """
+        expected, spread = self.expected(deals), self.log_spread(deals)
+        median, reach = expected * np.exp(-(spread**2) / 2), float(ndtri(0.5 + coverage / 2)) * spread
+        ends = (median * np.exp(sign * reach) for sign in (-1.0, 1.0))
+        low, high = (end.where(expected > 0, expected) for end in ends)
+        return low, high
 
     def log_spread(self, deals: pd.DataFrame) -> pd.Series:
         """Standard deviation of the log of the amount if won; columns as for `expected`."""

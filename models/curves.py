@@ -59,18 +59,18 @@ class Curves:
         shares = closed / hazard
         return Probabilities((shares * won).sum(axis=1), (shares * lost).sum(axis=1), survivors[:, -1])
 
-    def median_win_day(self, within: float = 365.0) -> np.ndarray:
-        """(n,) the day by which half of the chance to win within `within` days has come, in days from as_of."""
+    def win_day(self, share: float = 0.5, *, within: float = 365.0) -> np.ndarray:
+        """(n,) the day by which a share of the chance to win within `within` days has come, in days from as_of."""
         won, lost = _intensities(self.won), _intensities(self.lost)
         at_risk = self._days_at_risk(within)
         hazard = won + lost
         survivors = _survivors(hazard * at_risk)[:, :-1]
         gained = survivors * -np.expm1(-hazard * at_risk) * won / hazard
         cumulated = np.cumsum(gained, axis=1)
-        half = cumulated[:, -1] / 2
-        column = (cumulated >= half[:, None]).argmax(axis=1)
-        row = np.arange(len(half))
-        missing = half - (cumulated[row, column] - gained[row, column])
+        wanted = cumulated[:, -1] * share
+        column = (cumulated >= wanted[:, None]).argmax(axis=1)
+        row = np.arange(len(wanted))
+        missing = wanted - (cumulated[row, column] - gained[row, column])
         rate, reach = hazard[row, column], survivors[row, column] * won[row, column]
         return self.edges[row, column] - np.log1p(-np.minimum(missing * rate / reach, 1 - 1e-12)) / rate
 

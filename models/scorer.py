@@ -19,15 +19,9 @@ SCORE_COLUMNS = (
     *("deal_id", "as_of", "period_start", "period_end"),
     *("win_probability", "win_probability_low", "win_probability_high"),
     *("period_win_probability", "period_loss_probability", "period_slip_probability", "next_period_win_probability"),
-    *(
-        "expected_close_date",
-        "amount_base",
-        "amount_source",
-        "expected_amount",
-        "reasons",
-        "model_version",
-        "data_version",
-    ),
+    *("expected_close_date", "expected_close_date_low", "expected_close_date_high"),
+    *("amount_base", "amount_source", "expected_amount", "expected_amount_low", "expected_amount_high"),
+    *("reasons", "model_version", "data_version"),
 )
 _SECONDS_PER_DAY = 86400.0
 _LARGEST_TILT = 20.0
@@ -139,7 +133,9 @@ def _chances(curves: Curves, as_of: pd.Series, calendar: Calendar) -> pd.DataFra
             "period_loss_probability": inside.lost,
             "period_slip_probability": inside.still_open,
             "next_period_win_probability": np.maximum(by_next.won - inside.won, 0.0),
-            "expected_close_date": expected_close_dates(curves, as_of, calendar),
+            "expected_close_date": win_dates(curves, as_of, calendar),
+            "expected_close_date_low": win_dates(curves, as_of, calendar, share=0.05),
+            "expected_close_date_high": win_dates(curves, as_of, calendar, share=0.95),
         }
     )
 
@@ -154,22 +150,23 @@ def _reasons(
     return tell_reasons(explanation, features, BY_NAME, typical=bundle.typical)
 
 
-def expected_close_dates(curves: Curves, as_of: pd.Series, calendar: Calendar) -> pd.Series:
-    """The local day of the median win within the horizon; the day after as_of at the earliest."""
-    median = as_of + pd.to_timedelta(
-        (curves.median_win_day(HORIZON_DAYS) * _SECONDS_PER_DAY).round(), unit="s"
-    ).as_unit("us")
+def win_dates(curves: Curves, as_of: pd.Series, calendar: Calendar, *, share: float = 0.5) -> pd.Series:
+    """The local day by which a share of the wins within the horizon has come; the day after as_of at the earliest."""
+    seconds = (curves.win_day(share, within=HORIZON_DAYS) * _SECONDS_PER_DAY).round()
     soonest = calendar.local_days(as_of) + pd.Timedelta(days=1)
-    day = calendar.local_days(median)
+    day = calendar.local_days(as_of + pd.to_timedelta(seconds, unit="s").as_unit("us"))
     return day.where(day > soonest, soonest)
 
 
 def _money(bundle: Bundle, tables: CrmTables, history: DealHistory, spine: pd.DataFrame) -> pd.DataFrame:
     shown = shown_deals(tables, history, spine)
+    low, high = bundle.amount.low_high(shown)
     return pd.DataFrame(
         {
             "amount_base": shown["amount_base"],
             "amount_source": shown["amount_base"].notna().map({True: "crm", False: "estimated"}),
             "expected_amount": bundle.amount.expected(shown),
+            "expected_amount_low": low,
+            "expected_amount_high": high,
         }
     )

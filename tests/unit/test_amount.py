@@ -91,6 +91,23 @@ def test_deals_won_later_than_the_training_moment_teach_nothing():
     assert (model.wins, model.mean) == (1, 100.0)
 
 
+def test_nine_in_ten_amounts_end_inside_their_range():
+    final = 100 * np.exp(0.3 * np.random.default_rng(5).standard_normal(300))
+    deals = [won("2026-03-10", amount=round(float(each), 2)) for each in final]
+    rows = [
+        {**row, "new_value": str(round(float(each), 2))}
+        for row, each in zip(closing_rows(len(deals)), final, strict=True)
+    ]
+    low, high = fitted(*deals, deal_history=rows).low_high(asked(amount_base=100.0))
+    inside = np.mean((final >= low.iloc[0]) & (final <= high.iloc[0]))
+    assert 0.86 <= inside <= 0.94
+
+
+def test_an_amount_that_is_not_positive_has_no_range():
+    low, high = fitted(*shrinking(3), deal_history=closing_rows(3)).low_high(asked(amount_base=-50.0))
+    assert (low.iloc[0], high.iloc[0]) == (-50.0, -50.0)
+
+
 def test_a_model_comes_back_from_json_as_it_was():
     model = fitted(*shrinking(5), deal_history=closing_rows(5))
     assert AmountModel.from_dict(json.loads(json.dumps(model.to_dict()))) == model

@@ -31,12 +31,12 @@ def test_a_longer_horizon_never_lowers_the_chance_to_have_won_or_lost(deal: Curv
     assert later.lost.item() >= sooner.lost.item() - 1e-12
 
 
-@given(curves(), st.floats(1.0, 900.0))
-def test_half_of_the_chance_to_win_has_come_by_the_median_day(deal: Curves, within: float) -> None:
-    median = deal.median_win_day(within)
-    assert 0.0 <= median.item() <= within
-    half = deal.probability_by(within).won.item() / 2
-    assert deal.probability_by(median).won.item() == pytest.approx(half, rel=1e-6, abs=1e-12)
+@given(curves(), st.floats(1.0, 900.0), st.floats(0.01, 0.99))
+def test_a_share_of_the_chance_to_win_has_come_by_its_day(deal: Curves, within: float, share: float) -> None:
+    day = deal.win_day(share, within=within)
+    assert 0.0 <= day.item() <= within
+    part = deal.probability_by(within).won.item() * share
+    assert deal.probability_by(day).won.item() == pytest.approx(part, rel=1e-6, abs=1e-12)
 
 
 @given(curves())

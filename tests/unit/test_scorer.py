@@ -4,7 +4,7 @@ import pytest
 
 from crm.calendar import Calendar
 from models.curves import Curves
-from models.scorer import days_to_period_end, expected_close_dates, tilt_curves, won_between
+from models.scorer import days_to_period_end, tilt_curves, win_dates, won_between
 
 
 @pytest.fixture
@@ -53,12 +53,14 @@ def test_what_is_won_in_period_after_period_adds_up_to_what_is_won_by_the_end_of
 def test_the_expected_close_date_is_a_local_day_after_the_moment(curves):
     calendar = Calendar("EUR", time_zone="America/New_York")
     as_of = pd.Series([calendar.parse_moment("2026-01-05T23:00:00Z")] * 3)
-    dates = expected_close_dates(curves, as_of, calendar)
-    median = curves.median_win_day(365.0)
+    dates = win_dates(curves, as_of, calendar)
+    median = curves.win_day(within=365.0)
     assert (
         dates.iloc[0]
         == (as_of.iloc[0] + pd.Timedelta(days=median[0])).tz_convert("America/New_York").tz_localize(None).normalize()
     )
+    low, high = (win_dates(curves, as_of, calendar, share=share) for share in (0.05, 0.95))
+    assert (low <= dates).all() and (dates <= high).all() and (low < high).any()
     assert median[2] < 1.5 and dates.iloc[2] >= pd.Timestamp("2026-01-06")
     at_once = Curves(curves.edges, curves.won + 15, curves.lost)
-    assert (expected_close_dates(at_once, as_of, calendar) == pd.Timestamp("2026-01-06")).all()
+    assert (win_dates(at_once, as_of, calendar) == pd.Timestamp("2026-01-06")).all()
