@@ -10,6 +10,8 @@ import pandas as pd
 # A category seen in as many deals is believed half; the rest is the overall win rate.
 _PRIOR_DEALS = 10.0
 
+_DIRECTIONS = {"better": 1, "worse": -1, "neutral": 0}
+
 # A text that mostly differs from deal to deal (a name, a note) says nothing of other deals.
 _FEW_VALUES, _DEALS_PER_VALUE = 20, 3
 
@@ -19,6 +21,8 @@ class DeclaredFeature(Protocol):
 
     @property
     def kind(self) -> str: ...
+    @property
+    def higher_is(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,12 @@ class FeatureEncoder:
     ----------
     columns : features kept, in the order of the matrix.
     categories : for each category column, the code of every value seen: the log-odds of its shrunk win rate.
+    directions : for each column, 1 if a higher value is declared better, -1 if worse, 0 if neither.
     """
 
     columns: tuple[str, ...]
     categories: Mapping[str, Mapping[str, float]]
+    directions: tuple[int, ...]
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -48,7 +54,7 @@ class FeatureEncoder:
         Parameters
         ----------
         features : deal_id and the features of the catalogue, one row per snapshot; other columns are passed over.
-        catalogue : by name; kind is "number" or "category".
+        catalogue : by name; kind is "number" or "category", higher_is "better", "worse" or "neutral".
         outcomes : aligned with `features`, column outcome: "won", "lost" or NaN, as known at the training moment.
         """
         won = (outcomes["outcome"] == "won").to_numpy(dtype=float)
@@ -64,7 +70,8 @@ class FeatureEncoder:
             for name in named
             if catalogue[name].kind == "category"
         }
-        return FeatureEncoder(tuple(named), categories)
+        directions = tuple(_DIRECTIONS[catalogue[name].higher_is] for name in named)
+        return FeatureEncoder(tuple(named), categories, directions)
 
     def transform(self, features: pd.DataFrame) -> np.ndarray:
         """(n, p) float64; NaN for what is unknown, never seen in training, or not a column of the frame any more."""
@@ -89,11 +96,11 @@ class FeatureEncoder:
 
     def to_dict(self) -> dict[str, Any]:
         categories = {name: dict(codes) for name, codes in self.categories.items()}
-        return {"columns": list(self.columns), "categories": categories}
+        return {"columns": list(self.columns), "categories": categories, "directions": list(self.directions)}
 
     @staticmethod
     def from_dict(stored: Mapping[str, Any]) -> "FeatureEncoder":
-        return FeatureEncoder(tuple(stored["columns"]), stored["categories"])
+        return FeatureEncoder(tuple(stored["columns"]), stored["categories"], tuple(stored["directions"]))
 
 
 def _varies(values: pd.Series) -> bool:

@@ -55,6 +55,7 @@ class HazardModel:
     weight_linear : share of the linear partner in the blend, 0..1.
     snapshots_per_deal : how often training saw a deal on average: that many rows are one piece of evidence.
     reach_days : the longest time a training snapshot was watched; beyond it intensities are the last bin's, pooled.
+    contradicted : features whose declared direction the data speak against; the trees are free of it there.
     """
 
     encoder: FeatureEncoder
@@ -65,6 +66,7 @@ class HazardModel:
     weight_linear: float
     snapshots_per_deal: float
     reach_days: float
+    contradicted: tuple[str, ...] = ()
 
     def curves(self, features: pd.DataFrame, calendar: Calendar) -> Curves:
         """The curves of snapshots (as_of and features), in their order; uncalibrated."""
@@ -121,6 +123,7 @@ class HazardModel:
             "weight_linear": self.weight_linear,
             "snapshots_per_deal": self.snapshots_per_deal,
             "reach_days": self.reach_days,
+            "contradicted": list(self.contradicted),
         }
 
     @staticmethod
@@ -134,6 +137,7 @@ class HazardModel:
             weight_linear=stored["weight_linear"],
             snapshots_per_deal=stored["snapshots_per_deal"],
             reach_days=stored["reach_days"],
+            contradicted=tuple(stored["contradicted"]),
         )
 
 
@@ -168,6 +172,7 @@ def fit_hazards(
     pooled = PooledRates.fit(stage, base, seen, bins=len(bins) - 1, snapshots_per_deal=repeats)
     table = training_rows(features, outcomes, calendar, bins, encoder=encoder, pooled=pooled)
     design = fit_design(table, seed)
+    free = np.any([table.direction(cause) == 0 for cause in CAUSES], axis=0) & (table.declared != 0)
     return HazardModel(
         encoder=encoder,
         bins=bins,
@@ -177,6 +182,7 @@ def fit_hazards(
         weight_linear=weight_linear,
         snapshots_per_deal=repeats,
         reach_days=float(outcomes["days_observed"].max()) if len(outcomes) else 0.0,
+        contradicted=tuple(name for name, is_free in zip(encoder.columns, free, strict=False) if is_free),
     )
 
 
@@ -201,6 +207,7 @@ def training_rows(
         events={cause: seen.events[cause].ravel()[chosen].astype(np.float32) for cause in CAUSES},
         log_expected={cause: log_days + rates[cause].ravel()[chosen] for cause in CAUSES},
         snapshots_per_deal=len(features) / max(features["deal_id"].nunique(), 1),
+        declared=np.array([*encoder.directions, *[0] * len(BIN_INPUTS)]),
     )
 
 

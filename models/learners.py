@@ -9,6 +9,7 @@ import lightgbm as lgb
 import numpy as np
 
 from models.bins import BIN_INPUTS, CAUSES
+from models.directions import allowed_direction
 from models.linear import LinearDesign, fit_poisson, sample_rows
 
 _CLOCK = BIN_INPUTS.index("bin_log_midpoint") - len(BIN_INPUTS)
@@ -48,6 +49,7 @@ class TrainingRows:
     events : by cause, (r,) 1 where the deal closed so in this bin.
     log_expected : by cause, (r,) log of the closings the pooled rates expect in the row's days at risk.
     snapshots_per_deal : rows that repeat one deal's fate count as one piece of evidence.
+    declared : (k,) 1 where a higher value is better, -1 where it is worse, 0 for no opinion.
     """
 
     inputs: np.ndarray
@@ -55,6 +57,17 @@ class TrainingRows:
     events: Mapping[str, np.ndarray]
     log_expected: Mapping[str, np.ndarray]
     snapshots_per_deal: float
+    declared: np.ndarray
+
+    def direction(self, cause: str) -> np.ndarray:
+        """(k,) how the trees of a cause may follow each input: 1 only up, -1 only down, 0 as they like."""
+        return allowed_direction(
+            self.inputs,
+            self.declared if cause == "won" else -self.declared,
+            events=self.events[cause],
+            expected=np.exp(self.log_expected[cause]),
+            rows_per_deal=self.snapshots_per_deal,
+        )
 
     def take(self, chosen: np.ndarray) -> "TrainingRows":
         """Some of the rows, as evidence on as many deals."""
@@ -64,6 +77,7 @@ class TrainingRows:
             {cause: events[chosen] for cause, events in self.events.items()},
             {cause: expected[chosen] for cause, expected in self.log_expected.items()},
             self.snapshots_per_deal * len(chosen) / max(len(self.snapshot), 1),
+            self.declared,
         )
 
 
@@ -133,6 +147,7 @@ def _fit_trees(table: TrainingRows, cause: str, settings: HazardSettings, seed: 
         "min_data_in_leaf": 20,
         "poisson_max_delta_step": 0.1,
         "max_bin": 127,
+        "monotone_constraints": table.direction(cause).tolist(),
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,

@@ -116,6 +116,12 @@ def _limits(hazards: HazardModel, seen: pd.Series, evaluation: Evaluation, fallb
                 f"Only {fewest - missing} {outcome} deals were seen open: {missing} more are needed before deals are "
                 "told apart by more than pooled rates and a linear model."
             )
+    if hazards.contradicted:
+        named = ", ".join(hazards.contradicted)
+        limits.append(
+            f"The deals seen so far speak against what is declared of {named}: the model does not hold them to it. "
+            "Look how the CRM records them."
+        )
     if evaluation.judged.empty:
         limits.append("Not judged: no second period with open deals had ended at the training moment.")
     if fallback is not None:

@@ -29,9 +29,10 @@ _CLOSED_WITHIN_DAYS = 1.0
 
 @dataclass(frozen=True)
 class ColumnKind:
-    """What encoding reads of a column."""
+    """What encoding reads of a column: no direction is declared of it."""
 
     kind: str
+    higher_is: str = "neutral"
 
 
 class WinModel(ClassifierMixin, BaseEstimator):

@@ -37,6 +37,8 @@ class CatalogueEntry(Protocol):
 
     @property
     def kind(self) -> str: ...
+    @property
+    def higher_is(self) -> str: ...
 
 
 def fit_baselines(

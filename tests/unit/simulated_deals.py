@@ -20,6 +20,7 @@ class Declared:
     reason: str = "value {value:.1f}"
     audience: str = "everyone"
     topic: str = ""
+    higher_is: str = "neutral"
     missing: str = "nobody asked"
 
 
