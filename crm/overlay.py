@@ -34,22 +34,31 @@ class LyingEvents:
     later: list[CrmEvent]
 
 
-def fold_events(workspace: Path, events: Sequence[CrmEvent]) -> str | None:
+class CannotFold(Exception):
+    """The tables cannot be made with these events among them; nothing was written."""
+
+
+def fold_events(workspace: Path, events: Sequence[CrmEvent], *, leave_out: bool = False) -> str | None:
     """Fold events into the store as a new data version and return its name; None if they are in it already.
 
     Parameters
     ----------
     events : in the order of their numbers, without a gap after those folded before.
+    leave_out : count them as folded without them.
 
     Raises
     ------
     DataUnusable
         If there is no import for them to lie on.
+    CannotFold
+        If the tables cannot be made with them.
     """
     with import_lock(workspace):
         current = read_manifest(workspace)
         new = [event for event in events if event.number > current.folded.through]
-        return _write(workspace, current, new, through=new[-1].number) if new else None
+        if not new:
+            return None
+        return _write(workspace, current, [] if leave_out else new, through=new[-1].number)
 
 
 def split_events(
@@ -91,31 +100,31 @@ def _write(workspace: Path, upon: Manifest, new: Sequence[CrmEvent], *, through:
     events = [*read_events(workspace, upon), *new]
     touched = tables_touched(new)
     base = read_tables(workspace, base_manifest.data_version, only={*touched, "stages"})
-    frames = fold(base, events, touched)
     derived = base_manifest.stages_derived and not any(event.table == "stages" for event in events)
+    try:
+        changed = _changed(replace(base, calendar=upon.calendar), events, touched, derived=derived)
+    except (MemoryError, OSError):
+        raise
+    except Exception as failure:
+        raise CannotFold(str(failure)) from failure
+    if not touched & DEAL_GROUP:
+        changed = replace(changed, field_classes=upon.field_classes)
+    return write_events_version(
+        workspace, upon, changed, events=events, new=new, through=through, stages_derived=derived
+    )
+
+
+def _changed(base: CrmTables, events: Sequence[CrmEvent], touched: frozenset[str], *, derived: bool) -> CrmTables:
+    """The tables that events change, with the moment, calendar and field classes that then hold."""
+    frames = fold(base, events, touched)
     if derived and touched & DEAL_GROUP:
-        history = frames.get("deal_history", empty_frame("deal_history"))
-        stages = derive_stages(frames["deals"], history)
+        stages = derive_stages(frames["deals"], frames.get("deal_history", empty_frame("deal_history")))
         if stages is not None and not stages.equals(base.tables["stages"]):
             frames["stages"] = stages
-    calendar = upon.calendar
+    calendar = base.calendar
     if "periods" in frames:
         calendar = replace(calendar, listed_periods=listed_periods(frames["periods"]))
     moments = [event.moment for event in events if event.moment is not None]
-    tables = replace(
-        base.with_tables(**frames),
-        calendar=calendar,
-        as_of=max([base.as_of, *moments]),
-        field_classes=upon.field_classes,
-    )
-    if touched & DEAL_GROUP:
-        tables = replace(tables, field_classes=classify_fields(tables))
-    return write_events_version(
-        workspace,
-        upon,
-        replace(tables, tables=frames),
-        events=events,
-        new=new,
-        through=through,
-        stages_derived=derived,
-    )
+    tables = replace(base.with_tables(**frames), calendar=calendar, as_of=max([base.as_of, *moments]))
+    classes = classify_fields(tables) if touched & DEAL_GROUP else {}
+    return replace(tables, tables=frames, field_classes=classes)

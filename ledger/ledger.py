@@ -83,6 +83,11 @@ class Ledger(KeyRing, Inbox, People):
                 connection.execute(entries.insert(), [{"publication_id": number, **row} for row in rows])
         return replace(head, publication_id=number)
 
+    def last_publication(self) -> int | None:
+        """The number of the publication written last, None before the first."""
+        with reading(self.engine) as connection:
+            return connection.execute(select(func.max(publication.c.publication_id))).scalar()
+
     def publications(
         self,
         kind: Kind,

@@ -23,9 +23,20 @@ from serving import metrics
 from serving.auth import PAGES, Caller, login_page, page, sign_in
 from serving.door import Door
 from serving.errors import answer_explained, answer_http, answer_invalid, nobody_sees
-from serving.schema import ForecastRequest, ScoreRequest, WhatIfRequest, rows_of
+from serving.intake import answer_events
+from serving.said import Readings, answer_calls, answer_overrides, nodes_told, scores_told
+from serving.schema import (
+    CallsRequest,
+    EventsRequest,
+    ForecastRequest,
+    OverridesRequest,
+    ScoreRequest,
+    WhatIfRequest,
+    rows_of,
+)
 from serving.state import Follower, State
 from serving.what_if import answer_what_if
+from serving.worker import Worker
 
 
 def create_api(workspace: Path, ledger_url: str) -> FastAPI:
@@ -36,8 +47,12 @@ def create_api(workspace: Path, ledger_url: str) -> FastAPI:
         write_logs_as_lines()
         api.state.ledger = open_ledger(ledger_url)
         api.state.follower = Follower(workspace, api.state.ledger)
+        api.state.worker = Worker(workspace, api.state.ledger, api.state.follower)
+        api.state.readings = Readings(api.state.ledger)
         api.state.follower.start()
+        api.state.worker.start()
         yield
+        api.state.worker.stop()
         api.state.follower.stop()
         api.state.ledger.engine.dispose()
 
@@ -49,6 +64,7 @@ def create_api(workspace: Path, ledger_url: str) -> FastAPI:
     api.add_exception_handler(RequestValidationError, answer_invalid)
     add_scores(api)
     add_forecasts(api)
+    add_what_is_told(api)
     add_operations(api)
     add_pages(api)
     return api
@@ -82,7 +98,23 @@ def asker(request: Request) -> Caller:
     return caller
 
 
+def sender(request: Request) -> Caller:
+    """The caller, who may send events."""
+    caller: Caller = request.state.caller
+    caller.must_have("events")
+    return caller
+
+
+def speaker(request: Request) -> Caller:
+    """The caller, who may call and override."""
+    caller: Caller = request.state.caller
+    caller.must_have("calls")
+    return caller
+
+
 Reader = Annotated[Caller, Depends(reader)]
+Sender = Annotated[Caller, Depends(sender)]
+Speaker = Annotated[Caller, Depends(speaker)]
 Asker = Annotated[Caller, Depends(asker)]
 Now = Annotated[State, Depends(state_now)]
 
@@ -105,11 +137,12 @@ def add_scores(api: FastAPI) -> None:
         scores = [score for deal_id in seen if (score := state.score_for(caller.user_id, deal_id))]
         if not asked.explain:
             scores = [{**score, "reasons": []} for score in scores]
+        await run_sync(request.app.state.readings.told, caller, scores_told(scores))
         known = {deal_id for deal_id in seen if deal_id in state.score_of or deal_id in state.closing_of}
         return JSONResponse(
             {
                 **head_of(state),
-                "stale": request.app.state.follower.stale,
+                "stale": request.app.state.follower.stale or request.app.state.worker.waiting.events > 0,
                 "scores": scores,
                 "unknown": [deal_id for deal_id in asked.deal_ids if deal_id not in known],
                 "closed": [state.closing_of[i] for i in seen if i in state.closing_of and i not in state.score_of],
@@ -119,22 +152,25 @@ def add_scores(api: FastAPI) -> None:
     @api.post("/v1/what_if", summary="Score deals as they would be; nothing is stored")
     def what_if(asked: WhatIfRequest, caller: Asker, state: Now, request: Request) -> Response:
         follower: Follower = request.app.state.follower
-        return JSONResponse(
-            answer_what_if(asked, state, follower.ledger, workspace=follower.workspace, viewer=caller.user_id)
-        )
+        answer = answer_what_if(asked, state, follower.ledger, workspace=follower.workspace, viewer=caller.user_id)
+        told = [score for score in answer["scores"] if state.may_see_deal(caller.user_id, score["deal_id"])]
+        request.app.state.readings.told(caller, scores_told(told))
+        return JSONResponse(answer)
 
     @api.get("/v1/deals/{deal_id:path}", summary="One deal, its score, and what was published of it")
     def deal(deal_id: str, caller: Reader, state: Now, request: Request) -> Response:
         standing = state.standing_of(deal_id)
         if standing is None or not state.may_see_deal(caller.user_id, deal_id):
             raise nobody_sees("deal", deal_id)
+        score = state.score_for(caller.user_id, deal_id)
+        request.app.state.readings.told(caller, scores_told([score] if score else []))
         said = request.app.state.ledger.score_history(deal_id)
         columns = ("as_of", "published_at", "win_probability", "period_win_probability", "model_version")
         return JSONResponse(
             {
                 "deal": state.deal(deal_id),
                 "state": standing,
-                "score": state.score_for(caller.user_id, deal_id),
+                "score": score,
                 "history": rows_of(said, columns),
             }
         )
@@ -153,6 +189,7 @@ def add_forecasts(api: FastAPI) -> None:
             nodes = nodes if wanted is None else nodes[nodes[column] == wanted]
         if asked.node_id is not None and nodes.empty:
             raise nobody_sees(asked.node_type or "node", asked.node_id)
+        request.app.state.readings.told(caller, nodes_told(period, nodes))
         head = head_of(state)
         said = request.app.state.ledger.publications(
             "forecast", basis="published", period_start=pd.Timestamp(period.start), as_of=state.as_of
@@ -167,6 +204,33 @@ def add_forecasts(api: FastAPI) -> None:
                 "nodes": rows_of(nodes, FORECAST_COLUMNS),
             }
         )
+
+
+def add_what_is_told(api: FastAPI) -> None:
+    """What systems and people tell the service; it is written down before the answer."""
+
+    @api.post("/v1/events", summary="Tell what changed in the CRM")
+    def events(asked: EventsRequest, caller: Sender, state: Now, request: Request) -> Response:
+        answer = answer_events(asked, caller, state, request.app.state.ledger, now=wall_clock())
+        if any(result["status"] == "accepted" for result in answer["results"]):
+            request.app.state.worker.wake()
+        return JSONResponse(answer, 202)
+
+    @api.post("/v1/calls", summary="Submit forecast calls")
+    def calls(asked: CallsRequest, caller: Speaker, state: Now, request: Request) -> Response:
+        answer = answer_calls(asked, caller, state, request.app.state.ledger, now=wall_clock())
+        request.app.state.worker.wake()
+        return JSONResponse(answer, 202)
+
+    @api.post("/v1/overrides", summary="Say against the model")
+    def overrides(asked: OverridesRequest, caller: Speaker, state: Now, request: Request) -> Response:
+        answer = answer_overrides(asked, caller, state, request.app.state.ledger, now=wall_clock())
+        return JSONResponse(answer, 202)
+
+
+def wall_clock() -> pd.Timestamp:
+    """Now, as the ledger keeps it."""
+    return pd.Timestamp.now("UTC").as_unit("us")
 
 
 def add_operations(api: FastAPI) -> None:

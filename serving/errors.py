@@ -55,8 +55,14 @@ def error_answer(
     headers: Any = None,
 ) -> JSONResponse:
     """One failure as the contract writes it."""
-    document = {"error": {"code": code, "message": message, "details": [detail.to_dict() for detail in details]}}
+    found = [{name: writable(text) for name, text in detail.to_dict().items()} for detail in details]
+    document = {"error": {"code": code, "message": writable(message), "details": found}}
     return JSONResponse(document, status or STATUS[code], headers=headers)
+
+
+def writable(text: str | None) -> str | None:
+    """Text as UTF-8 can say it: half of a surrogate pair, which JSON lets through, becomes a question mark."""
+    return text and text.encode("utf-8", "replace").decode("utf-8")
 
 
 def answer_explained(request: Request, failure: Exception) -> JSONResponse:
@@ -104,6 +110,14 @@ def answer_bug(request: Request, failure: Exception) -> JSONResponse:
     return error_answer("internal", f"This is a bug: request {request_id} is in the service's log.", status=500)
 
 
-def nobody_sees(kind: str, name: str) -> NotFound:
+def nobody_sees(kind: str, name: str, *, where: str | None = None) -> NotFound:
     """What does not exist and what one may not see are answered alike."""
-    return NotFound(f"There is no {kind} {name}.")
+    rule = f"a {kind} that exists, and that the key may see"
+    details = (Detail(where, name[:SHOWN], rule, "correct it, or use another key"),) if where else ()
+    return NotFound(f"There is no {kind} {name[:SHOWN]}.", *details)
+
+
+def too_many(what: str, count: int, most: int) -> TooLarge:
+    """More at once than one call may bring."""
+    detail = Detail(what, str(count), f"at most {most} in a call", "send several calls")
+    return TooLarge(f"{count} {what} are too many for one call.", detail)

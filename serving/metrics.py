@@ -19,6 +19,15 @@ open_deals = Gauge("dealcast_open_deals", "Open deals that are scored.", multipr
 data_moment = Gauge("dealcast_data_as_of_seconds", "The data's moment, Unix time.", multiprocess_mode="mostrecent")
 stale = Gauge("dealcast_stale", "1 where newer data or a newer champion could not be loaded.", multiprocess_mode="max")
 
+events_total = Counter("dealcast_events", "Events answered.", ["status"])
+events_waiting = Gauge(
+    "dealcast_events_waiting", "Accepted events that are not in the data yet.", multiprocess_mode="mostrecent"
+)
+events_waiting_seconds = Gauge(
+    "dealcast_events_waiting_seconds", "Seconds that the first of them has waited.", multiprocess_mode="mostrecent"
+)
+events_set_aside = Counter("dealcast_events_set_aside", "Accepted events that the tables cannot be made with.")
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 

@@ -5,16 +5,21 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr
 
+from crm.calendar import FIRST_YEAR, LAST_YEAR
 from crm.plain import to_plain
 from models.scorer import SCORE_COLUMNS as SCORED
 
 MOST_DEALS = 1000
+LONGEST_NOTE = 2000
 
 REASONS = SCORED.index("reasons")
 SCORE_COLUMNS = (*SCORED[:REASONS], "score_change", "score_change_since", *SCORED[REASONS:])
 """The contract's score row, in its order."""
+
+
+Day = Annotated[date, Field(ge=date(FIRST_YEAR, 1, 1), le=date(LAST_YEAR, 12, 31))]
 
 
 class Body(BaseModel):
@@ -33,7 +38,7 @@ class ScoreRequest(Body):
 class ForecastRequest(Body):
     """Which period (null: the one that holds the data's moment) and which nodes (null: all)."""
 
-    period_start: date | None = None
+    period_start: Day | None = None
     node_type: Literal["company", "region", "team", "rep", "manager"] | None = None
     node_id: StrictStr | None = None
 
@@ -52,6 +57,66 @@ class WhatIfRequest(Body):
 
     as_of: StrictStr | None = None
     deals: list[Proposal]
+
+
+def storable(text: str) -> str:
+    """Text that every database keeps as it is.
+
+    Raises
+    ------
+    ValueError
+        It holds a zero character, or half of a pair.
+    """
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("text holds no zero character and no half of a surrogate pair")
+    return text
+
+
+Words = Annotated[StrictStr, AfterValidator(storable)]
+Note = Annotated[Words, Field(max_length=LONGEST_NOTE)]
+Money = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e15, le=1e15)]
+
+
+class EventsRequest(Body):
+    """Rows of CRM tables as they changed; each is judged by itself."""
+
+    events: list[Any]
+
+
+class Call(Body):
+    """A row of `forecast_calls`; without user_id it is the key's user who calls, without submitted_at it is now."""
+
+    user_id: Words | None = None
+    period_start: Day
+    submitted_at: Words | None = None
+    category: Literal["commit", "most_likely", "best_case"]
+    amount: Money
+    currency: Words | None = None
+    note: Note | None = None
+
+
+class CallsRequest(Body):
+    """What somebody calls."""
+
+    calls: Annotated[list[Call], Field(min_length=1)]
+
+
+class Override(Body):
+    """What somebody says a node (node_type, node_id) or a deal will bring in a period, in base currency."""
+
+    node_type: Literal["company", "region", "team", "rep", "manager"] | None = None
+    node_id: Words | None = None
+    deal_id: Words | None = None
+    period_start: Day | None = None
+    submitted_at: Words | None = None
+    value: Money
+    note: Note | None = None
+
+
+class OverridesRequest(Body):
+    """What somebody says against the model."""
+
+    overrides: Annotated[list[Override], Field(min_length=1)]
 
 
 def rows_of(frame: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:

@@ -212,6 +212,7 @@ class Follower:
         self.failure: Exception | None = None
         self._seen: tuple[str | None, str | None] | None = None
         self._look_again_at = 0.0
+        self._looking = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
 
@@ -232,7 +233,8 @@ class Follower:
     def look(self) -> None:
         """Load what is new, if anything is; what cannot be loaded leaves the old state standing, and is tried again."""
         try:
-            self._look()
+            with self._looking:
+                self._look()
         except Exception as failure:
             if str(failure) != str(self.failure):  # once, not at every look
                 is_bug = not isinstance(failure, DealcastError | LedgerError)

@@ -29,7 +29,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def postgresql():
-    """A PostgreSQL of our own on a unix socket, gone after the session; yields a URL with the database's name open."""
+    """A PostgreSQL of our own on a unix socket, gone after the session; yields what gives the URL of a new database."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     initdb = shutil.which("initdb") or (str(found[-1]) if found else None)
     if initdb is None:
@@ -45,7 +45,7 @@ def postgresql():
     options = f"-c listen_addresses='' -c fsync=off -k {folder}"
     subprocess.run([*control, "-l", str(folder / "log"), "-o", options, "start"], **run)
     try:
-        yield "postgresql://postgres@/{name}?host=" + str(folder)
+        yield lambda: a_database("postgresql://postgres@/{name}?host=" + str(folder))
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], **run)
         shutil.rmtree(folder)
@@ -56,7 +56,7 @@ def url(request, tmp_path):
     """A ledger's URL on each kind of database, an empty one for every test."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/dealcast.db"
-    return a_database(request.getfixturevalue("postgresql"))
+    return request.getfixturevalue("postgresql")()
 
 
 def a_database(template: str) -> str:

@@ -1,87 +1,33 @@
 """From a trained workspace to answers over HTTP: in process for the shapes, as a real server for the rest."""
 
 import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from serving_here import NOW, another_model, fetch, until, url_of
 from starlette.testclient import TestClient
 
 from crm.history import open_deals
 from crm.plain import to_plain
 from crm.store import import_lock, read_tables, write_version
-from crm.synthetic import CompanyConfig, export, simulate
 from crm.truncation import truncate_export
 from features.catalogue import BY_NAME
 from ledger.ledger import Publication, open_ledger
-from models.bundle import bundle_for, read_bundle, write_bundle
-from models.bundle_store import bundles_folder, read_champion, set_champion
+from models.bundle import bundle_for
+from models.bundle_store import bundles_folder, set_champion
 from models.forecaster import FORECAST_COLUMNS, forecast_nodes
 from models.scorer import score_deals
 from serving.api import create_api
 from serving.schema import SCORE_COLUMNS, WhatIfRequest, rows_of
 from serving.state import load_state
 from serving.what_if import answer_what_if
-from training.fit import train
 
 pytestmark = pytest.mark.slow
-
-NOW = pd.Timestamp("2026-01-05 09:00", tz="UTC")
-COMPANY = CompanyConfig(seed=3, days=330, n_reps=4, n_teams=2, n_regions=1, deals_per_week=8.0)
-
-
-def url_of(workspace: Path) -> str:
-    return f"sqlite:///{workspace}/dealcast.db"
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    """A small synthetic company, imported and trained; tests that write take a copy.
-
-    The learned model serves whatever it is worth against the baselines, which give no reasons.
-    """
-    workspace = tmp_path_factory.mktemp("trained") / "workspace"
-    tables = export(simulate(COMPANY))
-    tables = replace(tables, first_import_at=tables.as_of)
-    with import_lock(workspace):
-        write_version(workspace, tables, changed=set(tables.tables), stages_derived=False, currency_given=True)
-    train(workspace, now=NOW, promote="always")
-    set_champion(workspace, another_model(workspace, fallback=None), by="test", reason="with reasons", at=NOW)
-    return workspace
-
-
-@pytest.fixture
-def workspace(trained, tmp_path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "workspace"))
-
-
-@pytest.fixture(scope="module")
-def view(trained):
-    """What the command line would read and score: tables, history, bundle, scores."""
-    tables = read_tables(trained)
-    bundle = bundle_for(trained, tables.as_of, tables.as_of)
-    tables, history = bundle.read_history(tables)
-    return tables, history, bundle, score_deals(bundle, tables, history, open_deals(history, tables.as_of))
-
-
-def until(condition, seconds=60.0):
-    """The first true value of a condition, asked again and again."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-    return value
 
 
 @pytest.fixture(scope="module")
@@ -298,13 +244,6 @@ def test_a_champion_that_cannot_be_read_leaves_the_old_one_serving_and_says_so(w
         assert answer["model_version"] == view[2].model_version and len(answer["scores"]) == 1
 
 
-def another_model(workspace: Path, **card: object) -> str:
-    """A second bundle, told from the champion by its card alone."""
-    bundle = read_bundle(bundles_folder(workspace) / read_champion(workspace))
-    kept = {key: value for key, value in bundle.manifest.items() if key not in ("model_version", "files")}
-    return write_bundle(workspace, replace(bundle, manifest={**kept, **card})).model_version
-
-
 def test_without_a_champion_the_service_lives_but_is_not_ready(workspace):
     (bundles_folder(workspace) / "CHAMPION").unlink()
     secret, _ = open_ledger(url_of(workspace)).create_key("test", ["read"], now=NOW)
@@ -317,48 +256,6 @@ def test_without_a_champion_the_service_lives_but_is_not_ready(workspace):
 
 
 # -- the real server -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server(workspace, tmp_path):
-    """BentoML's server of the workspace, as a process of its own; it is asked to stop, and must."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    run = (
-        "import sys; from pathlib import Path; from serving.service import run_service; "
-        "run_service(Path(sys.argv[1]), port=int(sys.argv[2]))"
-    )
-    log = tmp_path / "server.log"
-    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.getcwd()}
-    with log.open("w") as written:
-        process = subprocess.Popen(
-            [sys.executable, "-c", run, str(workspace), str(port)],
-            cwd=tmp_path,
-            env=environment,
-            stdout=written,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        yield f"http://127.0.0.1:{port}", process, log
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
-def fetch(url: str, *, body: object = None, key: str | None = None):
-    """Status and JSON (or text) of one request; None where nobody listens yet."""
-    headers = {"content-type": "application/json"} | ({"x-api-key": key} if key else {})
-    data = None if body is None else json.dumps(body).encode()
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=30) as answer:
-            status, text = answer.status, answer.read().decode()
-    except urllib.error.HTTPError as failure:
-        status, text = failure.code, failure.read().decode()
-    except OSError:
-        return None
-    return status, json.loads(text) if text.startswith("{") else text
 
 
 def test_the_real_server_serves_follows_the_champion_and_stops_when_told(server, workspace, view):

@@ -1,0 +1,179 @@
+"""From the inbox to the data: accepted events become a data version, and the deals they touch are scored and published.
+
+One worker at a time folds, whatever number of processes serve a workspace: the one that holds the lock on a file of it,
+which goes with its process. How far events were folded is part of the data version that holds them, so one that is
+killed at any moment leaves nothing half done, and the next goes on where it stopped.
+"""
+
+import fcntl
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from crm.errors import DealcastError
+from crm.events import CrmEvent
+from crm.overlay import CannotFold, fold_events
+from crm.store import current_version, read_manifest
+from ledger.errors import LedgerError
+from ledger.inbox import Event, Waiting
+from ledger.ledger import Ledger, Publication
+from serving import metrics
+from serving.state import Follower, State
+
+LOOK_EVERY_SECONDS = 1.0
+LONGEST_REST_SECONDS = 30.0
+MOST_AT_ONCE = 10_000
+
+log = logging.getLogger("dealcast")
+
+
+class Worker:
+    """Folds what waits in the inbox, in a thread.
+
+    Attributes
+    ----------
+    waiting : events that were accepted but are not in the data yet.
+    """
+
+    def __init__(self, workspace: Path, ledger: Ledger, follower: Follower) -> None:
+        self.workspace = workspace
+        self.ledger = ledger
+        self.follower = follower
+        self.waiting = Waiting(0, None)
+        self._failure = ""
+        self._published: State | None = None
+        self._woken = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after what is being done."""
+        self._stopped.set()
+        self._woken.set()
+        self._thread.join()
+
+    def wake(self) -> None:
+        """Something was accepted: do not wait for the next look."""
+        self.waiting = Waiting(max(self.waiting.events, 1), self.waiting.since)
+        self._woken.set()
+
+    def _work(self) -> None:
+        while not self._stopped.is_set():
+            self._woken.clear()
+            started = time.monotonic()
+            try:
+                did_something = self.work()
+                self._failure = ""
+            except Exception as failure:
+                did_something = False
+                if str(failure) != self._failure:  # once, not at every look
+                    is_bug = not isinstance(failure, DealcastError | LedgerError)
+                    log.warning("events wait: %s", failure, exc_info=is_bug)
+                self._failure = str(failure)
+            if did_something:  # leave as much time to others as it took
+                self._stopped.wait(min(time.monotonic() - started, LONGEST_REST_SECONDS))
+            else:
+                self._woken.wait(LOOK_EVERY_SECONDS)
+
+    def work(self) -> bool:
+        """Fold what waits and publish what that changed, if nobody else is at it; whether events were folded."""
+        if current_version(self.workspace) is None:
+            return False
+        self._count()
+        if not self.waiting.events and self._published is self.follower.state:
+            return False
+        with self._alone() as alone:
+            if not alone:
+                return False
+            did_something = self._fold_all()
+            if did_something:
+                self.follower.look()
+            self._publish()
+        self._count()
+        return did_something
+
+    def _count(self) -> None:
+        waiting = self.ledger.events_waiting(read_manifest(self.workspace).folded.through)
+        self.waiting = waiting
+        age = 0.0 if waiting.since is None else (pd.Timestamp.now("UTC") - waiting.since).total_seconds()
+        metrics.events_waiting.set(waiting.events)
+        metrics.events_waiting_seconds.set(age)
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether nobody else folds, and nobody will meanwhile."""
+        with (self.workspace / "data" / ".folding").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def _fold_all(self) -> bool:
+        events = self.ledger.events_after(read_manifest(self.workspace).folded.through, most=MOST_AT_ONCE)
+        self._fold([crm_event(event) for event in events])
+        return bool(events)
+
+    def _fold(self, events: Sequence[CrmEvent]) -> None:
+        """Fold events; one with which the tables cannot be made is left out, so that the others do not wait for it."""
+        if not events:
+            return
+        try:
+            fold_events(self.workspace, events)
+        except CannotFold as failure:
+            if len(events) > 1:
+                half = len(events) // 2
+                self._fold(events[:half])
+                self._fold(events[half:])
+                return
+            log.error("event %s is set aside: %s", events[0].event_id, failure, exc_info=failure)
+            metrics.events_set_aside.inc()
+            fold_events(self.workspace, events, leave_out=True)
+
+    def _publish(self) -> None:
+        """Publish the scores of the deals that events have touched since the last publication."""
+        state = self.follower.state
+        if state is None or state is self._published:
+            return
+        said = self.ledger.publications("scores", basis="published")
+        first = folded_through(self.workspace, said[-1].data_version) if said else 0
+        last = folded_through(self.workspace, state.tables.data_version)
+        events = self.ledger.events_after(first) if first < last else []
+        touched = {deal_id for event in events if event.number and event.number <= last for deal_id in deals_of(event)}
+        scores = state.scores[state.scores["deal_id"].isin(list(touched))].reset_index(drop=True)
+        if len(scores):
+            versions = (state.bundle.model_version, state.tables.data_version)
+            now = pd.Timestamp.now("UTC").as_unit("us")
+            self.ledger.publish_scores(Publication("scores", "published", state.as_of, now, *versions), scores)
+        self._published = state
+
+
+def folded_through(workspace: Path, data_version: str) -> int:
+    """The number of the last event in a data version, 0 if the version is not of this workspace."""
+    try:
+        return read_manifest(workspace, data_version).folded.through
+    except DealcastError:
+        return 0
+
+
+def crm_event(event: Event) -> CrmEvent:
+    """An event of the inbox as the store folds it."""
+    assert event.number is not None
+    return CrmEvent(event.number, event.event_id, event.table, json.loads(event.content), event.moment)
+
+
+def deals_of(event: Event) -> list[str]:
+    """The deals that an event's row is about."""
+    row = json.loads(event.content)
+    return [str(row[name]) for name in ("deal_id", "converted_deal_id") if row.get(name) is not None]

@@ -1,0 +1,81 @@
+"""A small synthetic company, trained once for all tests that serve it, and the real server of it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from serving_here import NOW, another_model
+
+from crm.history import open_deals
+from crm.store import import_lock, read_tables, write_version
+from crm.synthetic import CompanyConfig, export, simulate
+from models.bundle import bundle_for
+from models.bundle_store import set_champion
+from models.scorer import score_deals
+
+COMPANY = CompanyConfig(seed=3, days=330, n_reps=4, n_teams=2, n_regions=1, deals_per_week=8.0)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """A small synthetic company, imported and trained; tests that write take a copy.
+
+    The learned model serves whatever it is worth against the baselines, which give no reasons.
+    """
+    workspace = tmp_path_factory.mktemp("trained") / "workspace"
+    tables = export(simulate(COMPANY))
+    tables = replace(tables, first_import_at=tables.as_of)
+    with import_lock(workspace):
+        write_version(workspace, tables, changed=set(tables.tables), stages_derived=False, currency_given=True)
+    from training.fit import train
+
+    train(workspace, now=NOW, promote="always")
+    set_champion(workspace, another_model(workspace, fallback=None), by="test", reason="with reasons", at=NOW)
+    return workspace
+
+
+@pytest.fixture
+def workspace(trained, tmp_path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "workspace"))
+
+
+@pytest.fixture(scope="session")
+def view(trained):
+    """What the command line would read and score: tables, history, bundle, scores."""
+    tables = read_tables(trained)
+    bundle = bundle_for(trained, tables.as_of, tables.as_of)
+    tables, history = bundle.read_history(tables)
+    return tables, history, bundle, score_deals(bundle, tables, history, open_deals(history, tables.as_of))
+
+
+@pytest.fixture
+def server(workspace, tmp_path):
+    """BentoML's server of the workspace, as a process of its own; it is asked to stop, and must."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run = (
+        "import sys; from pathlib import Path; from serving.service import run_service; "
+        "run_service(Path(sys.argv[1]), port=int(sys.argv[2]))"
+    )
+    log = tmp_path / "server.log"
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.getcwd()}
+    with log.open("w") as written:
+        process = subprocess.Popen(
+            [sys.executable, "-c", run, str(workspace), str(port)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=written,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield f"http://127.0.0.1:{port}", process, log
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
