@@ -276,16 +276,11 @@ def test_the_card_says_what_past_fits_expected_of_the_last_weeks_and_names_each_
     assert sum(limit.startswith("Drift:") for limit in limits) == alarmed
 
 
-def test_the_card_says_how_far_the_last_weeks_are_followed_and_the_bundle_goes_as_far(past_bundle):
+def test_the_card_says_how_far_the_last_weeks_are_followed(past_bundle):
     following, limits = past_bundle.manifest["following"], past_bundle.manifest["limits"]
     assert sum(following["won"]["observed"]) > 0 and sum(following["lost"]["expected"]) > 0
     moved = abs(np.log(following["won"]["ratio"] / following["lost"]["ratio"])) >= 0.2
     assert sum(limit.startswith("Followed:") for limit in limits) == moved
-    for cause in ("won", "lost"):
-        correct = getattr(past_bundle.calibration, cause)
-        followed = correct.slope * np.log(following[cause]["ratio"])
-        # What is left is the slope's turn about a typical margin: a log-intensity a day, some way below zero.
-        assert abs(correct.intercept - followed) <= 12 * abs(1 - correct.slope) + 1e-3
 
 
 def test_a_training_moment_after_the_data_is_a_usage_error(trained, tables):
@@ -305,6 +300,11 @@ def test_a_few_closed_deals_give_a_model_that_says_how_many_more_it_needs(tables
     bundle = fit_bundle(tables, early).bundle
     assert any("more are needed" in limit for limit in bundle.manifest["limits"])
     assert any("Not judged" in limit for limit in bundle.manifest["limits"])
+    # Without past fits there is no slope to correct: all that moves the fit is what it follows.
+    for cause in ("won", "lost"):
+        followed = np.log(bundle.manifest["following"][cause]["ratio"])
+        assert getattr(bundle.calibration, cause).intercept == pytest.approx(followed, abs=1e-4)
+        assert abs(followed) > 1e-3
     scores = score_deals(
         replace(bundle, manifest={**bundle.manifest, "model_version": "early"}),
         tables,
