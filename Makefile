@@ -14,7 +14,7 @@ SERVE   ?= 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install demo test lint types quick bench bench-bank soak docs lock packages clean
+.PHONY: help install demo test test-crm lint types quick bench bench-bank soak docs lock packages clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ packages:  # Missing Debian packages of packages.txt: installed as root on Debia
 
 test: packages $(READY) lint types  ## Everything: lint, types, all tests
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests
+
+test-crm: packages $(READY)  ## The connectors against real CRMs alone (`make test` has them too)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/crm
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -65,6 +68,7 @@ docs: $(READY)  ## Rewrite the generated reference pages
 lock: $(READY)  ## Resolve the newest versions into requirements/
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/serve.txt
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header requirements/tryton.in -o requirements/tryton.txt
 
 clean:  ## Caches and the demo's workspace (not .venv)
 	rm -rf demo-workspace .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -59,6 +59,11 @@ def path_of(workspace: Path, name: str) -> Path:
     return workspace / FOLDER / f"{name}.toml"
 
 
+def made_in(workspace: Path) -> list[str]:
+    """The names of the connections of a workspace."""
+    return [known for known in CONNECTORS if path_of(workspace, known).exists()]
+
+
 def read_connection(workspace: Path, name: str | None) -> Connection:
     """The connection of this name; None: the only one there is.
 
@@ -67,7 +72,7 @@ def read_connection(workspace: Path, name: str | None) -> Connection:
     UsageError
         If there is none, or several and no name, or its file holds what is not understood.
     """
-    made = [known for known in CONNECTORS if path_of(workspace, known).exists()]
+    made = made_in(workspace)
     if name is None and len(made) == 1:
         name = made[0]
     if name is None or (name in CONNECTORS and name not in made):

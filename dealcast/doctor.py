@@ -7,12 +7,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from crm.errors import DealcastError
 from crm.store import current_version, read_manifest
+from dealcast import connections
 from dealcast.session import Session
 from ledger.errors import LedgerError
 from models.bundle_store import bundles_folder, read_champion, read_parts
@@ -66,6 +67,7 @@ def examine(session: Session) -> Diagnosis:
         ("data", _data),
         ("champion", _champion),
         ("ledger", _ledger),
+        ("crm", _crm),
     )
     return Diagnosis(tuple(_look(name, look, session) for name, look in looks))
 
@@ -158,3 +160,18 @@ def _ledger(session: Session) -> Found:
         return Found("ledger", True, "is made with the first publication")
     keys = session.ledger.list_keys()
     return Found("ledger", True, f"{session.settings.ledger_shown}, {len(keys)} keys")
+
+
+def _crm(session: Session) -> Found:
+    """The connected CRMs, each asked once."""
+    made = connections.made_in(session.workspace)
+    if not made:
+        return Found("crm", True, "none connected", "dealcast connect NAME KEY=VALUE …")
+    told = []
+    for name in made:
+        connection = connections.read_connection(session.workspace, name)
+        once = replace(connection, settings=replace(connection.settings, tries=1))
+        with connections.opened(session.workspace, once) as connector:
+            found = connector.survey()
+        told.append(f"{found.system}, {found.tables['deals']} deals, scores to {found.writes_to or 'nowhere'}")
+    return Found("crm", True, "; ".join(told))

@@ -48,8 +48,10 @@ def read_revisions(
     states: dict[tuple[int, pd.Timestamp], Record] = {}
     for moment, asked in fewest_moments(spans):
         begins = {record_id: begin for begin, _, record_id in asked}
-        for page in session.pages(model, [["id", "in", sorted(begins)]], fields, {"_datetime": moment}):
-            states.update({(record["id"], begins[record["id"]]): record for record in page})
+        which = [["id", "in", sorted(begins)]]
+        method = f"model.{model}.search_read"
+        page = session.call(method, which, 0, None, None, list(fields), context={"_datetime": moment})
+        states.update({(record["id"], begins[record["id"]]): record for record in page})
     found: dict[int, list[Revision]] = defaultdict(list)
     for begin, _, record_id in sorted(spans, key=lambda span: span[0]):
         found[record_id].append(Revision(begin, states.get((record_id, begin))))

@@ -22,12 +22,11 @@ class Score(ModelSQL, ModelView):
     opportunity = fields.Many2One("sale.opportunity", "Opportunity", required=True, ondelete="CASCADE")
     probability = fields.Float(
         "Win Probability",
-        digits=(1, 4),
         required=True,
         domain=[("probability", ">=", 0), ("probability", "<=", 1)],
         help="Chance to be won within a year, 0 to 1.",
     )
-    change = fields.Float("Change", digits=(3, 1), help="Points (0 to 100) against a week or more before.")
+    change = fields.Float("Change", help="Points (0 to 100) against a week or more before.")
     reasons = fields.Text("Reasons", help="Why, one reason a line, the strongest first.")
     as_of = fields.Timestamp("As of", required=True, help="What was known then, in UTC.")
     model = fields.Char("Model", required=True)

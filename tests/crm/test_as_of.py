@@ -1,0 +1,111 @@
+"""The independent proof: at any past moment our rebuilt state is what Tryton itself reads as of then."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tryton_company import decimal, instant
+
+from crm.history import build_history, values_at
+from crm.store import read_tables
+from dealcast.cli import answer
+
+pytestmark = pytest.mark.slow
+
+FIELDS = {
+    "stage": "state",
+    "name": "description",
+    "account_id": "party",
+    "owner_id": "employee",
+    "currency": "currency.code",
+    "amount": "amount",
+    "close_date": "end_date",
+    "loss_reason": "lost_reason",
+    "start_date": "start_date",
+    "conversion_probability": "conversion_probability",
+}
+
+
+def connect_and_sync(workspace: Path, url: str) -> None:
+    where = ["--workspace", str(workspace)]
+    assert answer([*where, "connect", "tryton", f"url={url}", "database=crm", "user=admin"]) == 0
+    assert answer([*where, "sync"]) == 0
+
+
+def value_told(record: dict, field: str) -> object:
+    """A value as Tryton's own answer has it, in our type."""
+    if field == "currency.code":
+        return record["currency."]["code"]
+    value = record[field]
+    if isinstance(value, dict):
+        kind = value["__class__"]
+        return (
+            float(value["decimal"]) if kind == "Decimal" else pd.Timestamp(value["year"], value["month"], value["day"])
+        )
+    return str(value) if field in ("party", "employee") and value is not None else value or None
+
+
+def as_told(crm, moment: datetime) -> dict[str, dict[str, object]]:
+    """Every opportunity as Tryton reads it as of a moment."""
+    fields = list(FIELDS.values())
+    records = crm.rows("sale.opportunity", fields, _datetime=instant(moment))
+    return {str(r["id"]): {ours: value_told(r, theirs) for ours, theirs in FIELDS.items()} for r in records}
+
+
+class Rebuilt:
+    """The facts of a workspace, ready to be asked for any moment."""
+
+    def __init__(self, workspace: Path) -> None:
+        tables = read_tables(workspace)
+        self.deals, self.history = tables.get("deals"), build_history(tables)
+
+    def at(self, moment: datetime) -> dict[str, dict[str, object]]:
+        """Every deal that existed at a moment."""
+        at = pd.Timestamp(moment).as_unit("us")
+        exists = (self.deals["created_at"] <= at) & ~(self.deals["deleted_at"] <= at)
+        spine = pd.DataFrame({"deal_id": self.deals.loc[exists, "deal_id"], "as_of": at}).reset_index(drop=True)
+        values = values_at(self.history, spine, FIELDS).astype(object)
+        return dict(zip(spine["deal_id"], values.where(values.notna(), None).to_dict("records"), strict=True))
+
+
+def moments_to_ask(company, *, count: int) -> list[datetime]:
+    """Random moments of the two years, and instants of writes with the microsecond before them."""
+    chance = random.Random(50)
+    stamps = sorted(stamp for life in company.lives for stamp in life.stamps)
+    span = (stamps[-1] - stamps[0]).total_seconds()
+    anywhere = [stamps[0] + timedelta(seconds=chance.uniform(0, span)) for _ in range(count)]
+    exact = chance.sample(stamps, count // 5)
+    return [*anywhere, *exact, *(stamp - timedelta(microseconds=1) for stamp in exact)]
+
+
+def test_the_rebuilt_past_is_trytons_own_at_fifty_random_moments(small_crm, small_company, tmp_path):
+    connect_and_sync(tmp_path / "ws", small_crm.url)
+    rebuilt = Rebuilt(tmp_path / "ws")
+    for moment in moments_to_ask(small_company, count=50):
+        told = as_told(small_crm, moment)
+        assert rebuilt.at(moment) == told, moment
+
+
+def test_the_past_stays_trytons_own_when_changes_come_in_by_later_syncs(small_crm, small_company, tmp_path):
+    workspace, call, context = tmp_path / "ws", small_crm.call, small_crm.context
+    connect_and_sync(workspace, small_crm.url)
+    still_open = small_crm.rows("sale.opportunity", ["state"], [["state", "in", ["lead", "opportunity"]]])
+    leads_first = sorted(still_open, key=lambda each: each["state"])
+    moved, changed, ended, deleted = [each["id"] for each in leads_first][:4]
+    before = datetime.now(UTC)
+    call("sale.opportunity.opportunity", [moved], context)
+    call("sale.opportunity.write", [changed], {"amount": decimal(1234.56), "description": None}, context)
+    call("sale.opportunity.lost", [ended], context)
+    call("sale.opportunity.cancel", [deleted], context)
+    between = datetime.now(UTC)
+    assert answer(["--workspace", str(workspace), "sync"]) == 0
+    call("sale.opportunity.delete", [deleted], context)
+    call("sale.opportunity.lead", [ended], context)
+    (new,) = call("sale.opportunity.copy", [moved], {}, context)
+    assert answer(["--workspace", str(workspace), "sync"]) == 0
+    now, rebuilt = datetime.now(UTC), Rebuilt(workspace)
+    for moment in [*moments_to_ask(small_company, count=10), before, between, now]:
+        assert rebuilt.at(moment) == as_told(small_crm, moment), moment
+    assert str(new) in rebuilt.at(now) and str(deleted) not in rebuilt.at(now)

@@ -1,0 +1,160 @@
+"""A real Tryton beside the tests: installed once into a cache folder, its database copied for each, run on loopback.
+
+It lives in an environment of its own, outside the project: trytond is GPL and never part of ours.
+"""
+
+import base64
+import fcntl
+import hashlib
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = PROJECT / "requirements" / "tryton.txt"
+MODULE = PROJECT / "crm_modules" / "tryton"
+PASSWORD = "a-password-of-the-tests"
+DEADLINE_SECONDS = 60
+
+
+def installation() -> Path:
+    """The folder with Tryton's environment and database templates; made on the first call, then found again."""
+    parts = [
+        REQUIREMENTS,
+        *sorted(path for path in MODULE.rglob("*") if path.suffix in {".py", ".xml", ".cfg", ".toml"}),
+    ]
+    key = hashlib.sha256(sys.version.encode() + b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dealcast-tests"
+    folder = cache / f"tryton-{key}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"tryton-{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "ready").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            install(folder)
+            make_templates(folder)
+            (folder / "ready").touch()
+    return folder
+
+
+def install(folder: Path) -> None:
+    """Tryton, and our module built from a copy, so that nothing is left in the project; skips without an index."""
+    uv = [sys.executable, "-m", "uv"]
+    copy = shutil.copytree(MODULE, folder / "module")
+    into = ["pip", "install", "--quiet", "--python", str(folder / "venv/bin/python")]
+    for step in (
+        ["venv", "--quiet", "--python", sys.executable, str(folder / "venv")],
+        [*into, "--require-hashes", "-r", str(REQUIREMENTS)],
+        [*into, "--no-deps", str(copy)],
+    ):
+        done = subprocess.run([*uv, *step], capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["no word"])[-1]
+            pytest.skip(f"Tryton cannot be installed here (a package index is needed): {said}")
+
+
+def make_templates(folder: Path) -> None:
+    """Two empty databases: one with sale_opportunity as it comes, one with our module too."""
+    config = folder / "trytond.conf"
+    config.write_text(f"[database]\nuri = sqlite://\npath = {folder}\n[session]\ntimeout = 86400\n")
+    (folder / "password").write_text(PASSWORD)
+    update(folder, "stock", "sale_opportunity", "--all", "--activate-dependencies")
+    shutil.copy(folder / "stock.sqlite", folder / "scored.sqlite")
+    update(folder, "scored", "deal_score")
+
+
+def update(folder: Path, database: str, module: str, *options: str) -> None:
+    (folder / f"{database}.sqlite").touch()
+    admin = [str(folder / "venv/bin/trytond-admin"), "-c", str(folder / "trytond.conf"), "-d", database]
+    subprocess.run(
+        [*admin, *options, "-u", module, "--email", "admin@example.com", "-l", "en"],
+        env={**os.environ, "TRYTONPASSFILE": str(folder / "password")},
+        check=True,
+        capture_output=True,
+    )
+
+
+class Tryton:
+    """One Tryton with one database, `crm`; its own client, so that what ours reads can be held against it."""
+
+    def __init__(self, installed: Path, folder: Path, template: str) -> None:
+        self.installed, self.folder = installed, folder
+        self.database = folder / "crm.sqlite"
+        shutil.copy(installed / f"{template}.sqlite", self.database)
+        (folder / "trytond.conf").write_text(
+            f"[database]\nuri = sqlite://\npath = {folder}\n[session]\ntimeout = 86400\n"
+            "[deal_score]\nurl = https://dealcast.example.com\n"
+        )
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.context: dict[str, Any] = {}
+
+    @contextmanager
+    def running(self) -> Iterator["Tryton"]:
+        """Serve until the block ends; stopped by its own process id."""
+        serve = [str(self.installed / "venv/bin/waitress-serve"), "--host", "127.0.0.1", "--port", str(self.port)]
+        said = (self.folder / "trytond.log").open("a")
+        known = {"TRYTOND_CONFIG": str(self.folder / "trytond.conf"), "TRYTOND_DATABASE_NAMES": "crm"}
+        process = subprocess.Popen(
+            [*serve, "--threads", "4", "trytond.application:app"], env={**os.environ, **known}, stdout=said, stderr=said
+        )
+        try:
+            with httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS) as self.client:
+                self.await_answer(process)
+                user_id, key, *_ = self.post("/crm/rpc/", "common.db.login", "admin", {"password": PASSWORD}, "en")
+                session = base64.b64encode(f"admin:{user_id}:{key}".encode()).decode()
+                self.client.headers["Authorization"] = f"Session {session}"
+                self.context = self.call("res.user.get_preferences", True, {})
+                yield self
+        finally:
+            process.terminate()
+            process.wait(DEADLINE_SECONDS)
+            said.close()
+
+    def await_answer(self, process: subprocess.Popen) -> None:
+        give_up_at = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            try:
+                assert self.post("/rpc/", "common.server.version") == "8.0"
+            except httpx.TransportError:
+                log = self.folder / "trytond.log"
+                assert process.poll() is None and time.monotonic() < give_up_at, log.read_text()
+                time.sleep(0.05)
+            else:
+                return
+
+    def post(self, path: str, method: str, *params: Any) -> Any:
+        answer = self.client.post(path, json={"id": 1, "method": method, "params": list(params)}).json()
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def call(self, method: str, *params: Any) -> Any:
+        """A method of a model, its context given by the caller."""
+        return self.post("/crm/rpc/", f"model.{method}", *params)
+
+    def rows(self, model: str, fields: list[str], domain: list[Any] | None = None, **context: Any) -> list[dict]:
+        """Records by id; a context `_datetime` reads the past."""
+        order = [["id", "ASC"]]
+        return self.call(f"{model}.search_read", domain or [], 0, None, order, fields, {**self.context, **context})
+
+    def sql(self) -> sqlite3.Connection:
+        """The database itself, while no server runs: to date the past."""
+        return sqlite3.connect(self.database)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
