@@ -42,11 +42,13 @@ def review(session: Session, *, as_of: str | None, period_start: str | None, pro
     said = _forecasts(session, tables, cuts, period, bundles, progress)
     progress("calls", 0.6)
     record = caller_record(tables, history, moment.at)
+    overrides = session.ledger.overrides(period_start=pd.Timestamp(period.start))
     parts = [empty_rows()]
     for place, cut in enumerate(cuts):
         progress("compare", 0.7 + 0.3 * place / len(cuts))
         nodes, basis = said.get(cut) or (called_nodes(tables, history, cut, period), "replayed")
-        parts.append(review_rows(tables, history, nodes, record, cut=cut, period=period, basis=basis))
+        at_cut = {"cut": cut, "period": period, "basis": basis, "overrides": overrides}
+        parts.append(review_rows(tables, history, nodes, record, **at_cut))
     rows = with_actual(pd.concat(parts, ignore_index=True), final_bookings(tables, history, period, moment.at))
     speaks = bundles.get(moment.at)
     return {

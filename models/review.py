@@ -24,7 +24,7 @@ REVIEW_COLUMNS = (
 )
 REVENUE_BASELINES = ("stage_weighted", "same_day_conversion", "last_period", "same_period_last_year")
 NODE_TYPES = ("company", "region", "team", "manager", "rep")
-FORECASTERS = ("model", "call", "call_corrected", "call_rolled_up", *REVENUE_BASELINES)
+FORECASTERS = ("model", "call", "call_corrected", "call_rolled_up", "override", *REVENUE_BASELINES)
 RECORD_COLUMNS = ("period_start", "closed_at", "week", "user_id", "category", "called", "actual")
 _NODE = ["node_type", "node_id"]
 _PLACE = ["rep", "team", "region", "managers"]
@@ -123,6 +123,7 @@ def review_rows(
     cut: pd.Timestamp,
     period: Period,
     basis: str,
+    overrides: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """The rows of one cut, actuals not yet known.
 
@@ -130,7 +131,10 @@ def review_rows(
     ----------
     nodes : forecast rows (scope `all` counts), or `called_nodes`.
     record : see `caller_record`; what was not known at `cut` is left aside.
-    basis : of the model's and the callers' rows; corrected calls and baselines are always `replayed`.
+    basis : of the model's and the callers' rows; corrected calls and baselines are always `replayed`, overrides
+        `published`.
+    overrides : of the period, in the order in which they were said (`Ledger.overrides`); of a node the last one
+        submitted by `cut` stands.
 
     Returns
     -------
@@ -147,7 +151,8 @@ def review_rows(
         ],
         ignore_index=True,
     ).assign(basis="replayed")
-    rows = pd.concat([said, later], ignore_index=True).assign(
+    against = _override_rows(overrides, cut).assign(basis="published")
+    rows = pd.concat([said, against, later], ignore_index=True).assign(
         period_start=pd.Timestamp(period.start).as_unit("us"), cut_at=cut, week_of_period=week
     )
     rows = _typed(rows).dropna(subset=["value"])
@@ -202,6 +207,14 @@ def _call_rows(nodes: pd.DataFrame) -> pd.DataFrame:
     ]
     rows.append(bare.assign(forecaster="call_rolled_up", category="commit", value=nodes["call_rolled_up"]))
     return pd.concat(rows, ignore_index=True).dropna(subset=["value"], ignore_index=True)
+
+
+def _override_rows(overrides: pd.DataFrame | None, cut: pd.Timestamp) -> pd.DataFrame:
+    if overrides is None:
+        return pd.DataFrame(columns=_NODE)
+    said = overrides[overrides["node_type"].notna() & (overrides["submitted_at"] <= cut)]
+    said = said.drop_duplicates(_NODE, keep="last")
+    return said[[*_NODE, "user_id", "value"]].assign(forecaster="override")
 
 
 def _corrected_rows(calls: pd.DataFrame, ratios: pd.Series) -> pd.DataFrame:

@@ -182,3 +182,29 @@ def test_a_cut_takes_what_was_published_last_in_the_week_before_it_and_never_a_r
     publish(5.0)
     assert published_nodes(ledger, cut=MONDAY, period=QUARTER)["mean"].item() == 5.0
     assert published_nodes(ledger, cut=MONDAY, period=LAST_QUARTER) is None
+
+
+def test_the_last_override_of_a_node_submitted_by_the_cut_stands_beside_the_others(tmp_path):
+    ledger = open_ledger(f"sqlite:///{tmp_path}/dealcast.db")
+    said = {
+        "period_start": pd.Timestamp(QUARTER.start),
+        "deal_id": None,
+        "key_id": "k",
+        "model_seen": True,
+        "note": None,
+    }
+    node = {**said, "node_type": "rep", "node_id": "a", "user_id": "m1"}
+    deal = {**said, "node_type": None, "node_id": None, "deal_id": "d", "user_id": "m1", "value": 9.0}
+    for when, value in (("2026-04-12", 70.0), ("2026-04-11", 50.0), ("2026-04-14", 90.0)):
+        moment = {"submitted_at": at(when), "received_at": at(when)}
+        ledger.submit_overrides([{**node, **moment, "value": value}, {**deal, **moment}])
+    nodes = called_nodes(COMPANY, HISTORY, MONDAY, QUARTER)
+    record = caller_record(COMPANY, HISTORY, COMPANY.as_of)
+    overrides = ledger.overrides(period_start=pd.Timestamp(QUARTER.start))
+    at_cut = {"cut": MONDAY, "period": QUARTER, "basis": "replayed", "overrides": overrides}
+    rows = review_rows(COMPANY, HISTORY, nodes, record, **at_cut)
+    (found,) = rows[rows["forecaster"] == "override"].to_dict("records")
+    assert (found["node_type"], found["node_id"], found["user_id"]) == ("rep", "a", "m1")
+    assert (found["value"], found["basis"]) == (70.0, "published") and pd.isna(found["category"])
+    others = rows[rows["forecaster"] != "override"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, rows_at(MONDAY))
