@@ -14,7 +14,7 @@ SERVE   ?= 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install demo test test-crm lint types quick bench bench-bank soak docs lock packages clean
+.PHONY: help install demo test test-crm lint types quick bench bench-bank bench-rivals soak docs lock packages clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,10 +54,13 @@ quick: $(READY) lint  ## The tests that take seconds
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow" tests/architecture tests/docs tests/spec tests/unit
 
 bench: $(READY)  ## Each promise of speed and skill, measured on this machine
-	for promise in $(filter-out bench_bank,$(basename $(notdir $(wildcard benchmarks/bench_*.py)))); do $(BIN)/python -m benchmarks.$$promise; done
+	for promise in $(filter-out bench_bank bench_rivals,$(basename $(notdir $(wildcard benchmarks/bench_*.py)))); do $(BIN)/python -m benchmarks.$$promise; done
 
 bench-bank: $(READY)  ## Skill on a real pipeline (needs ../shared/data/bank_loans)
 	$(BIN)/python -m benchmarks.bench_bank
+
+bench-rivals: $(READY)  ## The win model beside other learners on the same frames (over an hour; makes .venv-rivals)
+	$(BIN)/python -m benchmarks.bench_rivals
 
 soak: $(READY)  ## The service under steady load, for a long time
 	$(BIN)/python -m benchmarks.soak

@@ -1,6 +1,6 @@
 """The win model beside simple baselines and other people's learners, on the same frames.
 
-    python -m benchmarks.bench_rivals [--only CASE ...] [--quick] [--seeds 5] [--flaml-seconds 60] [--without-rivals]
+    python -m benchmarks.bench_rivals [--only CASE ...] [--quick] [--seeds 5] [--flaml-seconds 60] [--rivals NAME ...]
 
 Each case is a training moment and the deals open after it: won in the period, or not (one still open was not won)?
 The rivals get every feature the model gets, of the same snapshots, and the label; snapshots whose period had not ended
@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -54,19 +54,20 @@ def main() -> int:
     arguments.add_argument("--quick", action="store_true", help="one seed, ten seconds for FLAML")
     arguments.add_argument("--flaml-seconds", type=float, default=60.0)
     arguments.add_argument("--keep", type=Path, help="folder of what was measured before, which is not measured again")
-    arguments.add_argument("--without-rivals", action="store_true", help="the baselines alone")
+    arguments.add_argument("--rivals", nargs="*", choices=RIVALS, default=RIVALS, help="none: the baselines alone")
     chosen = arguments.parse_args()
     if chosen.quick:
         chosen.seeds, chosen.flaml_seconds = 1, 10.0
-    rivals = () if chosen.without_rivals else RIVALS
-    python = make_environment() if rivals else Path()
+    python = make_environment() if chosen.rivals else Path()
     better = []
     for case in chosen.only:
         results = []
         for part, make in splits_of(case, seeds=chosen.seeds).items():
             kept = chosen.keep / f"{case}-{part.replace(' ', '-')}.json" if chosen.keep else None
             result = (
-                read_result(kept) if kept and kept.is_file() else measure(make(), rivals, python, chosen.flaml_seconds)
+                read_result(kept)
+                if kept and kept.is_file()
+                else measure(make(), chosen.rivals, python, chosen.flaml_seconds)
             )
             if kept:
                 kept.write_text(json.dumps(asdict(result) | {"judged": result.judged.to_dict("list")}))
@@ -95,7 +96,7 @@ def make_environment() -> Path:
     return python
 
 
-def measure(split: Split, rivals: tuple[str, ...], python: Path, flaml_seconds: float) -> Result:
+def measure(split: Split, rivals: Sequence[str], python: Path, flaml_seconds: float) -> Result:
     """What everybody says of a split, and how long each learned."""
     said, seconds = {}, dict(split.seconds)
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
