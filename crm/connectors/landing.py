@@ -15,7 +15,7 @@ from crm.connectors.base import Connector, Fetch
 from crm.delivery import Progress, read_json
 from crm.ingest import import_folder
 from crm.report import ImportReport
-from crm.store import Manifest, current_version, read_manifest
+from crm.store import Manifest, read_import_manifest
 
 FOLDER = "connections"
 
@@ -49,7 +49,7 @@ def fetch_and_import(
         If what it delivered cannot be imported.
     """
     with _landing_folder(workspace, name) as folder:
-        before = read_manifest(workspace) if current_version(workspace) else None
+        before = read_import_manifest(workspace)
         progress("ask", 0.0)
         fetch = connector.fetch(None if anew or before is None else before.cursors.get(name))
         _write_tables(folder, fetch, progress)
@@ -103,7 +103,7 @@ def _write_calendar(workspace: Path, folder: Path, fetch: Fetch, before: Manifes
     if before is not None:
         calendar = before.calendar.to_dict()
         calendar.pop("listed_periods", None)
-        # Events or another connection may have told of a later moment already.
+        # Another connection may have told of a later moment already; events that did stay on top.
         moment = max(moment, before.as_of)
     own = workspace / "calendar.json"
     calendar |= read_json(own) if own.exists() else {}
