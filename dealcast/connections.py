@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import os
 import stat
 import tomllib
@@ -79,12 +80,7 @@ def read_connection(workspace: Path, name: str | None) -> Connection:
         rule = f"one of the connections made: {', '.join(made) or 'none'}"
         raise UsageError("Which CRM?", Detail("NAME", name, rule, "Name it." if made else NEXT_CONNECT))
     path = path_of(workspace, _known(name))
-    try:
-        stored = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
-        detail = Detail(str(path), None, f"valid TOML ({wrong})", f"Correct the line, or: {NEXT_CONNECT}")
-        raise UsageError(f"{path} cannot be read.", detail) from None
-    return make_connection(name, stored, where=str(path))
+    return make_connection(name, _read_toml(path, "Correct the line, or remove the file and connect again."), str(path))
 
 
 def write_connection(workspace: Path, connection: Connection) -> Path:
@@ -105,7 +101,8 @@ def asked_connection(workspace: Path, name: str, given: Sequence[str]) -> Connec
     UsageError
         If the connector does not exist, a word is not understood, or a secret is among them.
     """
-    before = tomllib.loads(path.read_text("utf-8")) if (path := path_of(workspace, _known(name))).exists() else {}
+    path = path_of(workspace, _known(name))
+    before = _read_toml(path, "Correct the line, or remove the file and connect again.") if path.exists() else {}
     words: dict[str, Any] = {}
     for word in given:
         key, equals, value = word.partition("=")
@@ -115,10 +112,10 @@ def asked_connection(workspace: Path, name: str, given: Sequence[str]) -> Connec
             )
             raise UsageError(f"{word!r} is no setting.", detail)
         words[key] = value
-    return make_connection(name, {**before, **words}, where="command line")
+    return make_connection(name, {**before, **words}, "command line")
 
 
-def make_connection(name: str, stored: Mapping[str, Any], *, where: str) -> Connection:
+def make_connection(name: str, stored: Mapping[str, Any], where: str) -> Connection:
     """A connection from keys and values; texts stand for numbers too.
 
     Raises
@@ -139,6 +136,8 @@ def make_connection(name: str, stored: Mapping[str, Any], *, where: str) -> Conn
             continue
         try:
             values[key] = kinds[key](value)
+            if isinstance(values[key], float) and not math.isfinite(values[key]):
+                raise ValueError(value)
         except ValueError:
             details.append(Detail(f"{where}, {key}", str(value), "a number", "Correct the value."))
     if not details and (trouble := _url_trouble(where, values.get("url", ""))):
@@ -168,15 +167,22 @@ def read_secret(workspace: Path, name: str, environ: Mapping[str, str] = os.envi
         if mode & 0o077:
             detail = Detail(str(path), f"{mode:04o}", "only its owner may read it (0600)", f"chmod 600 {path}")
             raise UsageError("Others can read the secrets.", detail)
-        try:
-            secret = tomllib.loads(path.read_text("utf-8")).get(name, {}).get("password")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError):
-            step = f'Two lines: [{name}] and password = "…"'
-            raise UsageError(f"{path} cannot be read.", Detail(str(path), None, "valid TOML", step)) from None
+        section = _read_toml(path, f'Two lines: [{name}] and password = "…"').get(name)
+        secret = section.get("password") if isinstance(section, dict) else None
         if isinstance(secret, str) and secret:
             return secret
     rule = f"the password stands in {variable} or, as `password` under [{name}], in {path}"
     raise UsageError(f"No password for {name}.", Detail("secret", None, rule, f"Set {variable}."))
+
+
+def _read_toml(path: Path, next_step: str) -> dict[str, Any]:
+    """A file's entries; what is wrong with it is told by its place alone, for it may hold a secret."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
+        raise UsageError(
+            f"{path} cannot be read.", Detail(str(path), None, f"valid TOML ({wrong})", next_step)
+        ) from None
 
 
 def _known(name: str) -> str:

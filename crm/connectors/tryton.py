@@ -1,6 +1,6 @@
 """Tryton 8.0 LTS, its module `sale_opportunity` as it comes: opportunities with their whole past, over JSON-RPC."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,40 +8,25 @@ import pandas as pd
 
 from crm.connectors.base import Batch, Fetch, Found, OutgoingScore, Row
 from crm.connectors.transport import Patience, Transport
-from crm.connectors.tryton_history import JUST_BEFORE, Revision, field_changes, read_revisions
-from crm.connectors.tryton_rpc import Record, TrytonRefused, TrytonSession
+from crm.connectors.tryton_history import read_revisions
+from crm.connectors.tryton_rows import (
+    DEAL_FIELDS,
+    EMPLOYEE_FIELDS,
+    PARTY_FIELDS,
+    STAGES,
+    STOCK_FIELD,
+    WHO_AND_WHEN,
+    DealLife,
+    account_row,
+    rates_to_base,
+    stage_rows,
+    user_row,
+)
+from crm.connectors.tryton_rpc import Record, TrytonRefused, TrytonSession, encoded_instant
 from crm.errors import Detail, UsageError
 
 DEAL, SCORE = "sale.opportunity", "sale.opportunity.score"
-STOCK_FIELD = "conversion_probability"
 SCORE_TABLE = "score_table"
-
-STAGES = (
-    # stage, is_closed, is_won: the states of sale.opportunity, in order.
-    ("lead", "false", "false"),
-    ("opportunity", "false", "false"),
-    ("converted", "false", "false"),
-    ("won", "true", "true"),
-    ("lost", "true", "false"),
-    ("cancelled", "true", "false"),
-)
-CLOSED = {stage for stage, is_closed, _ in STAGES if is_closed == "true"}
-
-DEAL_FIELDS = {
-    "stage": "state",
-    "name": "description",
-    "account_id": "party",
-    "owner_id": "employee",
-    "currency": "currency",
-    "amount": "amount",
-    "close_date": "end_date",
-    "loss_reason": "lost_reason",
-    "start_date": "start_date",
-    STOCK_FIELD: STOCK_FIELD,
-}
-"""Columns of deals, and the fields of sale.opportunity they come from."""
-
-WHO_AND_WHEN = ("create_date", "create_uid", "write_uid")
 
 # A transaction may become visible later than the instant it stamped on its rows.
 OVERLAP = pd.Timedelta(10, "min")
@@ -71,11 +56,19 @@ class TrytonSettings:
     pause_seconds: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.write_to not in (SCORE_TABLE, STOCK_FIELD):
-            detail = Detail(
-                "write_to", self.write_to, f"{SCORE_TABLE} or {STOCK_FIELD}", "Leave it out for the score table."
-            )
-            raise UsageError(f"{self.write_to} is no place to write scores to.", detail)
+        rules = {
+            "write_to": (f"{SCORE_TABLE} or {STOCK_FIELD}", self.write_to in (SCORE_TABLE, STOCK_FIELD)),
+            "timeout_seconds": ("above 0", self.timeout_seconds > 0),
+            "tries": ("1 or more", self.tries >= 1),
+            "pause_seconds": ("0 or more", self.pause_seconds >= 0),
+        }
+        broken = [
+            Detail(name, str(getattr(self, name)), rule, "Correct it, or leave it out for the default.")
+            for name, (rule, holds) in rules.items()
+            if not holds
+        ]
+        if broken:
+            raise UsageError("The settings of Tryton cannot be used.", *broken)
 
     def open(self, password: str) -> "TrytonConnector":
         """A connection; nothing is sent yet."""
@@ -163,7 +156,7 @@ class TrytonConnector:
         return max([now, *same_second])
 
     def _batches(self, start: pd.Timestamp | None, moment: pd.Timestamp, company: Record) -> Iterator[Batch]:
-        yield Batch("stages", [_stage_row(place, *stage) for place, stage in enumerate(STAGES, start=1)])
+        yield Batch("stages", stage_rows())
         yield from self._rates(company["currency.code"])
         yield from self._accounts(start)
         yield from self._users()
@@ -175,7 +168,7 @@ class TrytonConnector:
         for page in self._session.pages("currency.currency.rate", [], ["currency", "date", "rate"]):
             for record in page:
                 rates.setdefault(currencies[record["currency"]], {})[record["date"]] = float(record["rate"])
-        rows = list(_rates_to_base(rates, base))
+        rows = list(rates_to_base(rates, base))
         if rows:
             yield Batch("exchange_rates", rows)
 
@@ -184,46 +177,24 @@ class TrytonConnector:
         return {record["id"]: record["code"] for page in pages for record in page}
 
     def _accounts(self, start: pd.Timestamp | None) -> Iterator[Batch]:
-        countries: dict[int, str] = {}
-        for page in self._session.pages("party.address", [["country", "!=", None]], ["party", "country.code"]):
-            for record in page:
-                countries.setdefault(record["party"], record["country."]["code"])
-        fields = ["name", "create_date"]
-        for page in self._session.pages("party.party", _changed_since(start), fields, {"active_test": False}):
-            yield Batch(
-                "accounts",
-                [
-                    {
-                        "account_id": str(record["id"]),
-                        "name": record["name"],
-                        "created_at": record["create_date"].isoformat(),
-                        "country": countries.get(record["id"]),
-                    }
-                    for record in page
-                ],
-            )
+        changed = _written_since(start)
+        if start is not None:
+            changed = ["OR", changed, _written_since(start, on="addresses.")]
+        for parties in self._session.pages("party.party", changed, PARTY_FIELDS, {"active_test": False}):
+            countries: dict[int, str] = {}
+            of_these = [["country", "!=", None], ["party", "in", [party["id"] for party in parties]]]
+            for page in self._session.pages("party.address", of_these, ["party", "country.code"]):
+                for address in page:
+                    countries.setdefault(address["party"], address["country."]["code"])
+            yield Batch("accounts", [account_row(party, countries.get(party["id"])) for party in parties])
 
     def _users(self) -> Iterator[Batch]:
-        fields = ["party.name", "party.email", "supervisor", "start_date", "end_date"]
-        for page in self._session.pages("company.employee", [], fields, {"active_test": False}):
-            yield Batch(
-                "users",
-                [
-                    {
-                        "user_id": str(record["id"]),
-                        "name": record["party."]["name"],
-                        "email": record["party."]["email"] or None,
-                        "manager_id": _text(record["supervisor"]),
-                        "hired_at": record["start_date"],
-                        "left_at": record["end_date"],
-                    }
-                    for record in page
-                ],
-            )
+        for page in self._session.pages("company.employee", [], EMPLOYEE_FIELDS, {"active_test": False}):
+            yield Batch("users", [user_row(employee) for employee in page])
 
     def _deals(self, start: pd.Timestamp | None, moment: pd.Timestamp) -> Iterator[Batch]:
         present = self._session.ids(DEAL, [])
-        changed = present if start is None else self._session.ids(DEAL, _changed_since(start))
+        changed = present if start is None else self._session.ids(DEAL, _written_since(start))
         wanted = sorted({*changed, *self._gone(present, start)})
         currencies, employees = self._currencies(), self._employees()
         fields = [*self._fields.values(), *WHO_AND_WHEN]
@@ -297,98 +268,15 @@ class TrytonConnector:
         self._session.call(f"model.{DEAL}.write", *pairs)
 
 
-@dataclass(frozen=True)
-class DealLife:
-    """One opportunity through its revisions, as rows of the contract."""
+def _written_since(start: pd.Timestamp | None, *, on: str = "") -> list[object]:
+    """The domain of records written since a moment, or of those (`on` their field) that are joined to some; empty: all.
 
-    deal_id: str
-    revisions: Sequence[Revision]
-    fields: Mapping[str, str]
-    currencies: Mapping[int, str]
-    employees: Mapping[int, str]
-
-    def row(self) -> Row:
-        """The deal as it stands, or stood last."""
-        record = next(one.record for one in reversed(self.revisions) if one.record)
-        deleted = self.revisions[-1] if self.revisions[-1].record is None else None
-        return {
-            "deal_id": self.deal_id,
-            "created_at": record["create_date"].isoformat(),
-            **self.values(record),
-            "closed_at": self._closed_at(),
-            "deleted_at": deleted.at.isoformat() if deleted else None,
-        }
-
-    def values(self, record: Record) -> dict[str, str | None]:
-        """The fields of a state, as text."""
-        values = {ours: _text(record[theirs]) for ours, theirs in self.fields.items()}
-        return {**values, "currency": self.currencies.get(record["currency"])}
-
-    def changes(self, start: pd.Timestamp | None) -> Iterator[Row]:
-        """A row for every change of a field from a moment on (None: all); its first value has no old one."""
-        before: dict[str, str | None] | None = None
-        for revision in self.revisions:
-            record = revision.record
-            if record is None:
-                continue
-            after = self.values(record)
-            is_birth = revision.at == record["create_date"]
-            told = start is None or revision.at >= start
-            for field, old, new in field_changes(before, after, is_birth=is_birth) if told else ():
-                yield {
-                    "deal_id": self.deal_id,
-                    "changed_at": revision.at.isoformat(),
-                    "field": field,
-                    "old_value": old,
-                    "new_value": new,
-                    "changed_by": self.employees.get(record["write_uid"] or record["create_uid"]),
-                }
-            before = after
-
-    def _closed_at(self) -> str | None:
-        """Since when it has been closed without a break; None if it is open."""
-        since: pd.Timestamp | None = None
-        for revision in self.revisions:
-            closed = revision.record is not None and revision.record["state"] in CLOSED
-            if revision.record is not None and not closed:
-                since = None
-            elif closed and since is None:
-                since = revision.at
-        return since.isoformat() if since is not None else None
-
-
-def _changed_since(start: pd.Timestamp | None) -> list[object]:
+    A record's write_date is empty until its first write.
+    """
     if start is None:
         return []
-    at = (start - JUST_BEFORE).tz_convert("UTC")
-    parts = {name: getattr(at, name) for name in ("year", "month", "day", "hour", "minute", "second", "microsecond")}
-    moment = {"__class__": "datetime", **parts}
-    # write_date is empty until the first write.
-    return ["OR", ["create_date", ">", moment], ["write_date", ">", moment]]
-
-
-def _stage_row(place: int, stage: str, is_closed: str, is_won: str) -> Row:
-    return {"stage": stage, "sort_order": str(place), "is_closed": is_closed, "is_won": is_won}
-
-
-def _rates_to_base(rates: Mapping[str, Mapping[str, float]], base: str) -> Iterator[Row]:
-    """What one unit is worth in base currency, from each day on which either rate changed; Tryton keeps the inverse."""
-    for currency, dated in sorted(rates.items()):
-        if currency == base:
-            continue
-        for day in sorted({*dated, *rates.get(base, {})}):
-            own, bases = (_rate_on(table, day) for table in (dated, rates.get(base, {})))
-            if own and bases:
-                yield {"currency": currency, "valid_from": day, "rate_to_base": repr(bases / own)}
-
-
-def _rate_on(dated: Mapping[str, float], day: str) -> float | None:
-    known = [since for since in dated if since <= day]
-    return dated[max(known)] if known else None
-
-
-def _text(value: object) -> str | None:
-    return None if value is None or value == "" else str(value)
+    moment = encoded_instant(start)
+    return ["OR", [[f"{on}create_date", ">=", moment]], [[f"{on}write_date", ">=", moment]]]
 
 
 def _score_record(score: OutgoingScore) -> dict[str, object]:

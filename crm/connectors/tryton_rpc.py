@@ -131,10 +131,13 @@ def _said(error: Any) -> str:
 
 
 def _encoded(context: Context) -> Context:
-    return {name: _instant(value) if isinstance(value, pd.Timestamp) else value for name, value in context.items()}
+    return {
+        name: encoded_instant(value) if isinstance(value, pd.Timestamp) else value for name, value in context.items()
+    }
 
 
-def _instant(moment: pd.Timestamp) -> dict[str, object]:
+def encoded_instant(moment: pd.Timestamp) -> dict[str, object]:
+    """An instant as Tryton takes it, in contexts and domains."""
     at = moment.tz_convert("UTC")
     parts = {name: getattr(at, name) for name in ("year", "month", "day", "hour", "minute", "second", "microsecond")}
     return {"__class__": "datetime", **parts}

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from tryton_here import PASSWORD
 
+from crm.store import read_tables
 from features.catalogue import BY_NAME
 
 pytestmark = pytest.mark.slow
@@ -49,6 +50,8 @@ def test_a_score_finds_its_way_from_the_crms_history_back_onto_its_form(scored_c
         parts = {name: part for name, part in form["score_as_of"].items() if name != "__class__"}
         assert pd.Timestamp(**parts, tz="UTC") == pd.Timestamp(score["as_of"])
         assert form["score_link"] == f"https://dealcast.example.com/deals/{deal_id}"
+    panel = scored_crm.call("sale.opportunity.fields_view_get", None, "form", scored_crm.context)["arch"]
+    assert all(f'name="{name}"' in panel for name in shown if name != "score_model")
     # No score entered the opportunities' own history.
     assert revisions == scored_crm.call("sale.opportunity.history_revisions", every_id, scored_crm.context)
 
@@ -61,7 +64,12 @@ def test_a_later_sync_brings_what_changed_and_nothing_twice(small_crm, dealcast)
     first = dealcast("sync")
     (some,) = small_crm.rows("sale.opportunity", ["state"], [["state", "=", "lead"]])[:1]
     small_crm.call("sale.opportunity.lost", [some["id"]], small_crm.context)
+    customer = read_tables(dealcast.workspace).get("accounts")["account_id"].iloc[-1]
+    (country,) = small_crm.call("country.country.create", [{"name": "Germany", "code": "DE"}], {})
+    small_crm.call("party.address.create", [{"party": int(customer), "country": country}], small_crm.context)
     later = dealcast("sync")
+    accounts = read_tables(dealcast.workspace).get("accounts").set_index("account_id")
+    assert accounts["country"].dropna().to_dict() == {customer: "DE"}
     assert later["data_version"] > first["data_version"] and later["cursor"] > first["cursor"]
     assert (later["tables"]["deals"]["new"], later["tables"]["deals"]["changed"]) == (0, 1)
     assert later["tables"]["deal_history"]["new"] == 2  # its state and, as losing does, its close date

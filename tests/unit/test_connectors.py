@@ -1,13 +1,11 @@
 """What a connector makes of the other side's answers, where no server is needed to see it."""
 
 import pandas as pd
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm.connectors.tryton import TrytonSettings, _rates_to_base
 from crm.connectors.tryton_history import fewest_moments, field_changes
-from crm.errors import UsageError
+from crm.connectors.tryton_rows import rates_to_base
 
 START = pd.Timestamp("2026-01-01T00:00:00Z")
 
@@ -47,11 +45,6 @@ def test_a_first_value_is_no_change_and_neither_is_one_first_seen_later():
 
 def test_a_rate_to_base_changes_when_either_currency_does():
     rates = {"EUR": {"2026-01-01": 1.0, "2026-03-01": 2.0}, "USD": {"2026-01-01": 4.0, "2026-02-01": 5.0}}
-    rows = [(row["valid_from"], float(row["rate_to_base"])) for row in _rates_to_base(rates, "EUR")]
+    rows = [(row["valid_from"], float(row["rate_to_base"])) for row in rates_to_base(rates, "EUR")]
     assert rows == [("2026-01-01", 0.25), ("2026-02-01", 0.2), ("2026-03-01", 0.4)]
-    assert list(_rates_to_base({"USD": {"2026-01-01": 4.0}}, "EUR")) == []  # never 1.0
-
-
-def test_scores_are_written_to_one_of_two_places_only():
-    with pytest.raises(UsageError, match="no place to write scores"):
-        TrytonSettings(url="http://127.0.0.1:1", database="crm", user="me", write_to="amount")
+    assert list(rates_to_base({"USD": {"2026-01-01": 4.0}}, "EUR")) == []  # never 1.0
