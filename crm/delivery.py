@@ -2,8 +2,9 @@
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +12,9 @@ import pandas as pd
 from crm.calendar import Calendar
 from crm.contract import TABLES
 from crm.errors import DataUnusable, Detail, UsageError
+from crm.mapping_tables import MappedFolder
 from crm.plain import to_plain
-from crm.reading import Delivered, RawTable, find_file, kind_of, read_file, type_rows
+from crm.reading import Delivered, RawTable, find_file, kind_of, quarantine_header, read_file, type_rows
 from crm.store import Manifest
 from crm.tables import CrmTables
 from crm.values import Kind
@@ -40,8 +42,14 @@ class Settings:
     currency_given: bool
 
 
-def read_settings(source: Path, before: Manifest | None, now: pd.Timestamp) -> Settings:
+def read_settings(
+    source: Path, before: Manifest | None, now: pd.Timestamp, stated: Mapping[str, object] | None = None
+) -> Settings:
     """The calendar and the data's moment of a folder; without a calendar.json the calendar held so far goes on.
+
+    Parameters
+    ----------
+    stated : what a mapping says of the calendar; it stands before what calendar.json says.
 
     Raises
     ------
@@ -49,10 +57,11 @@ def read_settings(source: Path, before: Manifest | None, now: pd.Timestamp) -> S
         If calendar.json is not JSON, has unknown keys or bad values, or the export is older than what is held.
     """
     path = source / "calendar.json"
-    written = read_json(path) if path.exists() else {}
+    is_written = path.exists() or bool(stated)
+    written = (read_json(path) if path.exists() else {}) | dict(stated or {})
     as_of = written.pop("as_of", None)
     currency_given = "base_currency" in written
-    if before and not path.exists():
+    if before and not is_written:
         calendar, currency_given = before.calendar, before.currency_given
     else:
         if before and not currency_given:
@@ -76,25 +85,34 @@ def read_delivery(
     held: CrmTables | None,
     settings: Settings,
     progress: Progress,
+    mapped: MappedFolder | None = None,
 ) -> dict[str, Delivered]:
     """The tables of a folder with their good rows; a table without any row counts as not delivered.
+
+    Parameters
+    ----------
+    mapped : the folder as a mapping reads it; by default its files are named like the tables.
 
     Raises
     ------
     DataUnusable
         If a table is unreadable, lacks a required column or has not one good row, or if there are no deals at all.
     """
-    files = {name: path for name in TABLES if (path := find_file(source, name))}
+    files: dict[str, Callable[[], RawTable]]
+    if mapped is None:
+        files = {name: partial(read_file, path, name) for name in TABLES if (path := find_file(source, name))}
+    else:
+        files = {name: partial(mapped.read, name) for name in mapped.tables()}
     filled_in = workspace / "stages.csv"
     if "stages" not in files and filled_in.exists():
-        files["stages"] = filled_in
+        files["stages"] = partial(read_file, filled_in, "stages")
     if held is None and "deals" not in files:
         raise _no_deals(source)
     quarantine = workspace / "quarantine" / import_id
     delivered = {}
-    for count, (name, path) in enumerate(files.items()):
-        progress(f"reading {path.name}", 0.6 * count / len(files))
-        raw = read_file(path, name)
+    for count, (name, read) in enumerate(files.items()):
+        progress(f"reading {name}", 0.6 * count / len(files))
+        raw = read()
         if raw.text.empty and not raw.broken and name != "deals":
             continue
         stored = held.tables.get(name) if held else None
@@ -156,7 +174,7 @@ def _write_quarantine(path: Path, raw: RawTable, rows: Delivered) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file)
-        lines.writerow(["row", "column", "value", "rule", *raw.text.columns])
+        lines.writerow(quarantine_header(raw))
         lines.writerows(rows.quarantine)
 
 
@@ -174,7 +192,12 @@ def _no_good_row(raw: RawTable, rows: Delivered, quarantine: Path) -> DataUnusab
         detail = Detail(raw.file, None, "a table of deals has at least one row", "Export it again with its rows.")
         return DataUnusable(f"{raw.file} has no rows.", detail)
     details = [
-        Detail(f"{raw.file}, row {row}, column {column}", value, rule, f"Correct the export; see {quarantine}.")
-        for row, column, value, rule, *_ in rows.quarantine[:5]
+        Detail(
+            f"{raw.file if raw.origin is None else rest[0]}, row {row}, column {column}",
+            value,
+            rule,
+            f"Correct the export; see {quarantine}.",
+        )
+        for row, column, value, rule, *rest in rows.quarantine[:5]
     ]
     return DataUnusable(f"{raw.file} has not one good row.", *details)

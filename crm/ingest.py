@@ -13,6 +13,8 @@ from crm.delivery import NO_CURRENCY, Progress, Settings, free_import_id, read_d
 from crm.errors import DataUnusable, Detail, UsageError
 from crm.folding import listed_periods
 from crm.history import classify_fields
+from crm.mapping import TableMapping
+from crm.mapping_tables import MappedFolder
 from crm.merge import Merged, merge_table, noticed_changes, without_explained
 from crm.overlay import hold_events, lay_events, split_events
 from crm.reading import Delivered
@@ -43,6 +45,7 @@ def import_folder(
     now: pd.Timestamp,
     progress: Progress = _silent,
     cursors: Mapping[str, str] | None = None,
+    mapping: TableMapping | None = None,
 ) -> ImportReport:
     """Load the tables of a folder: upsert by key, refuse bad rows into quarantine, make one new data version.
 
@@ -53,6 +56,7 @@ def import_folder(
         tables removed, but for logs of what happened.
     now : the wall clock (UTC), the data's moment where `calendar.json` names none.
     cursors : how far connections to CRMs have been read with this folder, kept with the version that it makes.
+    mapping : how the tables are made of the folder's files; by default they are named like the tables.
 
     Returns
     -------
@@ -73,12 +77,13 @@ def import_folder(
     with import_lock(workspace):
         current = read_manifest(workspace) if current_version(workspace) else None
         before = read_import_manifest(workspace)
-        settings = read_settings(source, before, now)
+        settings = read_settings(source, before, now, mapping.calendar if mapping else None)
+        mapped = MappedFolder(source, mapping, settings.calendar) if mapping else None
         events = split_events(workspace, current, before, settings.as_of)
         held, absorbed = hold_events(workspace, before, events.earlier)
         import_id = free_import_id(workspace, now)
         delivered = read_delivery(
-            workspace, source, import_id=import_id, held=held, settings=settings, progress=progress
+            workspace, source, import_id=import_id, held=held, settings=settings, progress=progress, mapped=mapped
         )
         if held and before and before.stages_derived and "stages" in delivered:
             # What was concluded from the deals gives way to what is told.
@@ -117,7 +122,8 @@ def import_folder(
         quarantine=quarantine if quarantine.exists() else None,
         missing_tables=missing_tables(tables),
         switched_off=switched_off(tables),
-        ignored_files=ignored_files(source),
+        ignored_files=mapped.ignored_files() if mapped else ignored_files(source),
+        mapping=mapped.notes if mapped else [],
     )
 
 

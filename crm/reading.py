@@ -34,6 +34,34 @@ csv.field_size_limit(1 << 27)
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where the rows of a mapped table stood before, so that what is refused is shown as it was exported.
+
+    Attributes
+    ----------
+    files : the file of each row.
+    text : the rows as they stood, with the columns of all the files.
+    part : which of `columns` holds for each row.
+    columns : by column of the table the columns it was made from, most telling first.
+    broken_files : the file of each line that is no row.
+    """
+
+    files: np.ndarray
+    text: pd.DataFrame
+    part: np.ndarray
+    columns: tuple[Mapping[str, tuple[str, ...]], ...]
+    broken_files: tuple[str, ...]
+
+    def cell(self, place: int, column: str) -> tuple[str, str]:
+        """The column and value that a row's value was made from: of several the first that is not empty."""
+        names = [name for name in self.columns[self.part[place]].get(column, ()) if name in self.text]
+        filled = [name for name in names if not pd.isna(self.text.at[place, name])]
+        if not filled:
+            return (names[0] if names else column), ""
+        return filled[0], str(self.text.at[place, filled[0]])
+
+
+@dataclass(frozen=True)
 class RawTable:
     """A file as text: one `str` column per column of the file, the row each line came from, and lines that are no rows.
 
@@ -42,6 +70,8 @@ class RawTable:
     text : index 0..n-1; empty = NaN.
     rows : line in the CSV file (the header is line 1), or row of the Parquet file counted from 1.
     broken : (row, fields, rule) of lines that do not have the header's number of values.
+    origin : of a mapped table, where its rows stood.
+    refused : (column, rule or NaN of each row) that a mapping refused already.
     """
 
     spec: TableSpec
@@ -49,6 +79,13 @@ class RawTable:
     text: pd.DataFrame
     rows: np.ndarray
     broken: tuple[tuple[int, list[str], str], ...] = ()
+    origin: Origin | None = None
+    refused: tuple[tuple[str, pd.Series], ...] = ()
+
+    @property
+    def as_it_stood(self) -> pd.DataFrame:
+        """The rows as they were exported; of a mapped table with their file."""
+        return self.text if self.origin is None else self.origin.text
 
 
 @dataclass(frozen=True)
@@ -94,16 +131,28 @@ def read_file(path: Path, table: str) -> RawTable:
     DataUnusable
         If it is unreadable, has two columns of one name, or lacks a required column.
     """
-    spec = TABLES[table]
+    raw = read_as_text(path, TABLES[table])
+    _check_columns(raw)
+    return raw
+
+
+def read_as_text(path: Path, spec: TableSpec, *, delimiter: str = ",", encoding: str = "utf-8") -> RawTable:
+    """Read a file as text, whatever its columns; `spec` tells which columns of a Parquet file are identifiers.
+
+    Raises
+    ------
+    DataUnusable
+        If it is unreadable.
+    """
     try:
-        raw = _read_parquet(path, spec) if path.suffix == ".parquet" else _read_csv(path, spec)
-    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+        if path.suffix == ".parquet":
+            return _read_parquet(path, spec)
+        return _read_csv(path, spec, delimiter=delimiter, encoding=encoding)
+    except (OSError, UnicodeDecodeError, LookupError, csv.Error, pa.ArrowException) as error:
         detail = Detail(
             path.name, None, f"the file could not be read: {error}", "Export it again as UTF-8 CSV or Parquet."
         )
         raise DataUnusable(f"{path.name} cannot be read.", detail) from error
-    _check_columns(raw)
-    return raw
 
 
 def rows_as_text(table: str, rows: Sequence[Mapping[str, object]]) -> RawTable:
@@ -150,9 +199,13 @@ def _check_columns(raw: RawTable) -> None:
         raise DataUnusable(f"The table {raw.spec.name} cannot be used.", *details)
 
 
-def _read_csv(path: Path, spec: TableSpec) -> RawTable:
-    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    header = next(csv.reader(io.StringIO(content[: content.find(b"\n") + 1 or None].decode(), newline="")), None)
+def _read_csv(path: Path, spec: TableSpec, *, delimiter: str, encoding: str) -> RawTable:
+    content = path.read_bytes()
+    if encoding.lower() != "utf-8":
+        content = content.decode(encoding).encode()
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    first_line = io.StringIO(content[: content.find(b"\n") + 1 or None].decode(), newline="")
+    header = next(csv.reader(first_line, delimiter=delimiter), None)
     if not header:
         raise OSError("it is empty")
     names = _column_names(header)
@@ -161,7 +214,7 @@ def _read_csv(path: Path, spec: TableSpec) -> RawTable:
         text = pa.csv.read_csv(
             pa.BufferReader(content),
             read_options=pa.csv.ReadOptions(column_names=[str(place) for place in range(len(names))], skip_rows=1),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+            parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(
                 column_types={str(place): pa.string() for place in range(len(names))},
                 null_values=[""],
@@ -169,18 +222,18 @@ def _read_csv(path: Path, spec: TableSpec) -> RawTable:
             ),
         )
     except pa.ArrowInvalid:
-        return _read_csv_by_line(content, names, path, spec)
+        return _read_csv_by_line(content, names, path, spec, delimiter=delimiter)
     # Only if every record stands on a line of its own does its number follow from its place.
     if lines != text.num_rows + 1:
-        return _read_csv_by_line(content, names, path, spec)
+        return _read_csv_by_line(content, names, path, spec, delimiter=delimiter)
     frame = text.to_pandas()
     frame.columns = pd.Index(names)
     return RawTable(spec, path.name, frame.astype("str"), np.arange(2, len(frame) + 2))
 
 
-def _read_csv_by_line(content: bytes, names: list[str], path: Path, spec: TableSpec) -> RawTable:
+def _read_csv_by_line(content: bytes, names: list[str], path: Path, spec: TableSpec, *, delimiter: str) -> RawTable:
     """The slower reading for files with values over several lines, blank lines, or lines that are no rows."""
-    records = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
+    records = csv.reader(io.StringIO(content.decode(), newline=""), delimiter=delimiter, strict=True)
     good: list[list[str]] = []
     rows: list[int] = []
     broken: list[tuple[int, list[str], str]] = []
@@ -249,7 +302,8 @@ def type_rows(raw: RawTable, calendar: Calendar, as_of: pd.Timestamp, custom_kin
         becomes text, and the caller widens what it has stored.
     """
     typed: dict[str, pd.Series] = {}
-    problems: list[tuple[str, pd.Series]] = []
+    problems: list[tuple[str, pd.Series]] = list(raw.refused)
+    told = {name: rules.notna() for name, rules in raw.refused}
     for name in raw.text.columns:
         column = raw.spec.columns.get(name)
         kind = column.kind if column else _custom_kind(raw.text[name], custom_kinds.get(name), calendar)
@@ -257,7 +311,8 @@ def type_rows(raw: RawTable, calendar: Calendar, as_of: pd.Timestamp, custom_kin
         typed[name] = parsed.values
         problems.append((name, parsed.problems))
         if column and column.required:
-            problems.append((name, _rule_where(_is_blank(raw.text[name], kind), MISSING)))
+            blank = _is_blank(raw.text[name], kind)
+            problems.append((name, _rule_where(blank & ~told[name] if name in told else blank, MISSING)))
     frame = pd.DataFrame(typed, index=raw.text.index)
     if raw.spec.name == "deals" and "closed_at" in frame:
         frame = _book_on_the_day_given(frame, raw.text["closed_at"], calendar)
@@ -328,13 +383,28 @@ def _repeated_keys(spec: TableSpec, frame: pd.DataFrame) -> tuple[str, pd.Series
     return key[0], _rule_where(earlier, f"a later row has the same {', '.join(key)}; the last one stands")
 
 
+def quarantine_header(raw: RawTable) -> list[str]:
+    """The columns of a table's quarantine file."""
+    file = [] if raw.origin is None else ["file"]
+    return ["row", "column", "value", "rule", *file, *raw.as_it_stood.columns]
+
+
 def _quarantine_lines(raw: RawTable, problems: list[tuple[str, pd.Series]]) -> list[list[str]]:
-    lines = [[str(row), "", "", rule, *fields] for row, fields, rule in raw.broken]
+    files = [[]] * len(raw.broken) if raw.origin is None else [[file] for file in raw.origin.broken_files]
+    lines = [
+        [str(row), "", "", rule, *file, *fields] for (row, fields, rule), file in zip(raw.broken, files, strict=True)
+    ]
     for column, rules in problems:
         broken = rules.dropna()
         if broken.empty:
             continue
-        originals = raw.text.loc[broken.index].astype(object).where(raw.text.loc[broken.index].notna(), "")
+        stood = raw.as_it_stood.loc[broken.index]
+        originals = stood.astype(object).where(stood.notna(), "")
+        if raw.origin is not None:
+            for place, rule, original in zip(broken.index, broken, originals.itertuples(index=False), strict=True):
+                cell = raw.origin.cell(place, column)
+                lines.append([str(raw.rows[place]), *cell, rule, raw.origin.files[place], *original])
+            continue
         values = originals[column] if column in originals else pd.Series("", index=broken.index)
         for row, value, rule, original in zip(
             raw.rows[broken.index], values, broken, originals.itertuples(index=False), strict=True

@@ -1,7 +1,7 @@
 """What an import tells: the contract's `import` document, and what is switched off for want of data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -40,7 +40,8 @@ class ImportReport:
     quarantine : folder of the refused rows, None if there are none.
     missing_tables : tables of the contract without rows.
     switched_off : {"what", "because"} for each thing that lacks its data.
-    ignored_files : tables in the folder that the contract does not know.
+    ignored_files : tables in the folder that the contract does not know, or the mapping does not name.
+    mapping : {"what", "because"} for what a mapping names and is not there, and for the rows that it left out.
     """
 
     import_id: str
@@ -52,6 +53,7 @@ class ImportReport:
     missing_tables: list[str]
     switched_off: list[dict[str, str]]
     ignored_files: list[str]
+    mapping: list[dict[str, str]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, object]:
         """The contract's `import` document, with `findings` still empty."""
@@ -66,6 +68,7 @@ class ImportReport:
             "switched_off": self.switched_off,
             "findings": [],
             "ignored_files": self.ignored_files,
+            "mapping": self.mapping,
         }
 
 

@@ -68,17 +68,18 @@ def demo(
 def import_(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The folder of tables, CSV or Parquet.")],
-    mapping: Annotated[Path | None, typer.Option("--mapping", metavar="FILE", help="Not built yet.")] = None,
+    mapping: Annotated[
+        str | None,
+        typer.Option("--mapping", metavar="FILE", help="How the tables are made of a CRM's own files and columns."),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Rows absent from the export are deleted now.")] = False,
 ) -> None:
     """Load CRM tables; rows that cannot be read go to quarantine, with the reason."""
-    if mapping is not None:
-        raise not_built("import --mapping", "Name files and columns as docs/reference/tables.md does.")
     from dealcast import steps
 
     session: Session = context.obj
     with progress_of("import") as progress:
-        document = steps.import_tables(session, path, full=full, progress=progress)
+        document = steps.import_tables(session, path, full=full, mapping=mapping, progress=progress)
     session.hand_over(document, display.show_import)
 
 

@@ -67,6 +67,8 @@ def show_import(console: Console, document: Document) -> None:
         console.print(f"[yellow]Refused rows, each with its reason:[/] {escape(str(document['quarantine']))}")
     for missing in document["switched_off"]:
         console.print(f"Switched off: {escape(missing['what'])}, because {escape(missing['because'])}")
+    for note in document["mapping"]:
+        console.print(f"Mapping, {escape(note['what'])}: {escape(note['because'])}")
     show_findings(console, document["findings"])
 
 

@@ -15,6 +15,7 @@ from crm.checks import run_checks
 from crm.errors import Detail, UsageError
 from crm.history import DealHistory, build_history, open_deals
 from crm.ingest import import_folder
+from crm.mapping import load_mapping
 from crm.store import read_tables
 from crm.tables import CrmTables
 from dealcast.session import Progress, Session
@@ -28,9 +29,12 @@ from serving.state import with_change
 Document = dict[str, Any]
 
 
-def import_tables(session: Session, source: Path, *, full: bool, progress: Progress) -> Document:
-    """Import a folder and check what came of it: the `import` document."""
-    report = import_folder(session.workspace, source, full=full, now=session.now, progress=progress)
+def import_tables(
+    session: Session, source: Path, *, full: bool, mapping: str | None = None, progress: Progress
+) -> Document:
+    """Import a folder, perhaps through a mapping file, and check what came of it: the `import` document."""
+    read_by = None if mapping is None else load_mapping(mapping)
+    report = import_folder(session.workspace, source, full=full, now=session.now, progress=progress, mapping=read_by)
     tables = read_tables(session.workspace)
     progress("check", 0.95)
     return {**report.to_dict(), "findings": run_checks(tables, build_history(tables))}

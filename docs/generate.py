@@ -32,7 +32,7 @@ COMMANDS_INTRODUCTION = """\
 NOT_BUILT_INTRODUCTION = """
 ## Not built yet
 
-These names are taken; they end with exit code 2 and say so. So does `import --mapping`.
+These names are taken; they end with exit code 2 and say so.
 """
 
 FEATURES_INTRODUCTION = """\
