@@ -71,6 +71,17 @@ class DealRange:
         return deal_ids < self.until if self.first is None else (deal_ids >= self.first) & (deal_ids < self.until)
 
 
+@dataclass(frozen=True)
+class SomeDeals:
+    """The deals with these ids."""
+
+    ids: frozenset[str]
+
+    def of(self, deal_ids: pc.Expression) -> pc.Expression:
+        """The condition on a column of deal ids."""
+        return deal_ids.isin(sorted(self.ids))
+
+
 EVERY_DEAL = DealRange()
 
 
@@ -120,7 +131,7 @@ def read_tables(
     workspace: Path,
     version: str | None = None,
     *,
-    within: DealRange = EVERY_DEAL,
+    within: DealRange | SomeDeals = EVERY_DEAL,
     only: Collection[str] | None = None,
 ) -> CrmTables:
     """The tables of a data version, by default the current one, with the contract's dtypes.
@@ -371,7 +382,7 @@ def _stored_names(names: list[str]) -> list[str]:
 
 
 def _read_table(
-    workspace: Path, name: str, version: int, within: DealRange, *, columns: set[str] | None = None
+    workspace: Path, name: str, version: int, within: DealRange | SomeDeals, *, columns: set[str] | None = None
 ) -> pd.DataFrame:
     table = DeltaTable(str(workspace / "data" / name), version=version)
     condition = within.of(pc.field("deal_id")) if name in DEAL_TABLES else None

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class State:
     tables, history : with the field classes of the bundle.
     card : the model card as `GET /v1/model` answers it.
     scores : the contract's score rows of all open deals.
+    newer : some deals as a newer data version has them, until that is loaded whole.
     """
 
     tables: CrmTables
@@ -58,11 +59,23 @@ class State:
     scores: pd.DataFrame
     forecasts: dict[pd.Timestamp, pd.DataFrame] = field(default_factory=dict)
     forecasting: threading.Lock = field(default_factory=threading.Lock)
+    newer: "State | None" = None
 
     @property
     def as_of(self) -> pd.Timestamp:
         """The data's moment."""
         return self.tables.as_of
+
+    def with_newer(self, newer: "State") -> "State":
+        """The same state with some deals as a newer one has them: their scores, closings, owners and fields."""
+        state = replace(self, newer=newer)
+        for name in ("score_of", "closing_of", "owner_of"):
+            others = {key: value for key, value in getattr(self, name).items() if key not in newer.owner_of}
+            vars(state)[name] = {**others, **getattr(newer, name)}
+        for name in ("subtree_of", "sources"):
+            if name in vars(self):
+                vars(state)[name] = vars(self)[name]
+        return state
 
     @cached_property
     def score_of(self) -> Mapping[str, dict[str, Any]]:
@@ -134,6 +147,8 @@ class State:
 
     def deal(self, deal_id: str) -> dict[str, Any]:
         """Every field of a deal as the CRM has it now, ready for JSON."""
+        if self.newer is not None and deal_id in self.newer.owner_of:
+            return self.newer.deal(deal_id)
         deals = self.tables.get("deals")
         row = deals[deals["deal_id"] == deal_id].iloc[0]
         return {str(name): to_plain(value) for name, value in row.items() if not str(name).startswith("_")}
@@ -213,6 +228,8 @@ class Follower:
         self._seen: tuple[str | None, str | None] | None = None
         self._look_again_at = 0.0
         self._looking = threading.Lock()
+        self._swapping = threading.Lock()
+        self._woken = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
 
@@ -223,12 +240,18 @@ class Follower:
     def stop(self) -> None:
         """Stop following."""
         self._stopped.set()
+        self._woken.set()
         self._thread.join()
+
+    def wake(self) -> None:
+        """Something is new: do not wait for the next look."""
+        self._woken.set()
 
     def _follow(self) -> None:
         while not self._stopped.is_set():
+            self._woken.clear()
             self.look()
-            self._stopped.wait(LOOK_EVERY_SECONDS)
+            self._woken.wait(LOOK_EVERY_SECONDS)
 
     def look(self) -> None:
         """Load what is new, if anything is; what cannot be loaded leaves the old state standing, and is tried again."""
@@ -243,13 +266,20 @@ class Follower:
             self._look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS
         metrics.stale.set(self.stale)
 
+    def show(self, state: State, *, instead_of: State) -> None:
+        """Answer from a state with some newer deals, unless another one has been loaded meanwhile."""
+        with self._swapping:
+            if self.state is instead_of:
+                self.state, self.stale = state, True
+
     def _look(self) -> None:
         seen = (read_champion(self.workspace), current_version(self.workspace))
         if seen == self._seen and (self.failure is None or time.monotonic() < self._look_again_at):
             return
         self._seen, self.stale = seen, self.state is not None
         state = load_state(self.workspace, self.ledger, self.state)
-        self.state, self.stale, self.failure = state, False, None
+        with self._swapping:
+            self.state, self.stale, self.failure = state, False, None
         metrics.open_deals.set(len(state.scores))
         metrics.data_moment.set(state.as_of.timestamp())
         log.info("serving model %s on data %s", state.bundle.model_version, state.tables.data_version)

@@ -24,11 +24,14 @@ from ledger.errors import LedgerError
 from ledger.inbox import Event, Waiting
 from ledger.ledger import Ledger, Publication
 from serving import metrics
-from serving.state import Follower, State
+from serving.fresh import score_newer
+from serving.state import FEW_DEALS, Follower, State
 
 LOOK_EVERY_SECONDS = 1.0
 LONGEST_REST_SECONDS = 30.0
 MOST_AT_ONCE = 10_000
+QUICK_TABLES = {"deals", "deal_history", "activities", "deal_contacts", "leads", "forecast_calls"}
+"""Rows of these change the scores of the deals they name, and of others only through their owners and accounts."""
 
 log = logging.getLogger("dealcast")
 
@@ -47,6 +50,7 @@ class Worker:
         self.follower = follower
         self.waiting = Waiting(0, None)
         self._failure = ""
+        self._loaded: State | None = None
         self._published: State | None = None
         self._woken = threading.Event()
         self._stopped = threading.Event()
@@ -97,8 +101,9 @@ class Worker:
                 return False
             did_something = self._fold_all()
             if did_something:
-                self.follower.look()
-            self._publish()
+                self._show_newer()
+                self.follower.wake()
+            self._publish_touched()
         self._count()
         return did_something
 
@@ -141,22 +146,47 @@ class Worker:
             metrics.events_set_aside.inc()
             fold_events(self.workspace, events, leave_out=True)
 
-    def _publish(self) -> None:
-        """Publish the scores of the deals that events have touched since the last publication."""
-        state = self.follower.state
-        if state is None or state is self._published:
+    def _show_newer(self) -> None:
+        """Score a few touched deals at once, publish and show them; the follower loads everything else meanwhile."""
+        state, version = self._loaded, current_version(self.workspace)
+        shown = self.follower.state
+        if shown is None or version is None:
             return
-        said = self.ledger.publications("scores", basis="published")
-        first = folded_through(self.workspace, said[-1].data_version) if said else 0
-        last = folded_through(self.workspace, state.tables.data_version)
-        events = self.ledger.events_after(first) if first < last else []
-        touched = {deal_id for event in events if event.number and event.number <= last for deal_id in deals_of(event)}
-        scores = state.scores[state.scores["deal_id"].isin(list(touched))].reset_index(drop=True)
+        if state is None or state.tables is not shown.tables:
+            state = self._loaded = shown
+        events = self._events_between(state.tables.data_version, version)
+        touched = frozenset(deal_id for event in events for deal_id in deals_of(event))
+        if 0 < len(touched) <= FEW_DEALS and {event.table for event in events} <= QUICK_TABLES:
+            newer = score_newer(self.workspace, self.ledger, state, touched, version)
+            self.follower.show(state.with_newer(newer), instead_of=shown)
+            if self._unpublished(newer) <= touched:
+                self._publish(newer)
+
+    def _publish_touched(self) -> None:
+        """Publish what is not published yet, once everything is loaded."""
+        state = self.follower.state
+        if state is not None and state.newer is None and state is not self._published:
+            self._publish(state)
+            self._published = state
+
+    def _publish(self, state: State) -> None:
+        scores = state.scores[state.scores["deal_id"].isin(list(self._unpublished(state)))].reset_index(drop=True)
         if len(scores):
             versions = (state.bundle.model_version, state.tables.data_version)
             now = pd.Timestamp.now("UTC").as_unit("us")
             self.ledger.publish_scores(Publication("scores", "published", state.as_of, now, *versions), scores)
-        self._published = state
+
+    def _unpublished(self, state: State) -> frozenset[str]:
+        """The deals that events have touched since the last publication of scores."""
+        said = self.ledger.publications("scores", basis="published")
+        events = self._events_between(said[-1].data_version if said else None, state.tables.data_version)
+        return frozenset(deal_id for event in events for deal_id in deals_of(event))
+
+    def _events_between(self, earlier: str | None, later: str) -> list[Event]:
+        """The events that a data version has and an earlier one had not."""
+        first = 0 if earlier is None else folded_through(self.workspace, earlier)
+        last = folded_through(self.workspace, later)
+        return self.ledger.events_after(first, most=last - first) if first < last else []
 
 
 def folded_through(workspace: Path, data_version: str) -> int:

@@ -20,6 +20,8 @@ from ledger.ledger import open_ledger
 from models.bundle import bundle_for
 from models.scorer import score_deals
 from serving.api import create_api
+from serving.state import Follower
+from serving.worker import Worker
 
 pytestmark = pytest.mark.slow
 
@@ -57,8 +59,14 @@ class Service:
     def settled(self) -> None:
         """Wait until everything accepted is in the data, served and published."""
         worker = self.api.state.worker
-        until(lambda: worker.waiting.events == 0 and worker._published is self.state() is not None)
-        assert self.ledger.events_waiting(read_manifest(self.workspace).folded.through).events == 0
+
+        def is_settled() -> bool:
+            manifest = read_manifest(self.workspace)
+            waiting = self.ledger.events_waiting(manifest.folded.through).events
+            followed = self.state().tables.data_version == manifest.data_version
+            return not waiting and followed and worker._published is self.state()
+
+        until(is_settled)
 
     def score(self, deal_id: str) -> dict | None:
         answer = self.post("/v1/score", {"deal_ids": [deal_id]}, "read").json()
@@ -147,6 +155,53 @@ def test_scores_after_events_are_those_of_a_service_that_starts_on_the_data_they
     anew = score_deals(bundle, seen, history, open_deals(history, after.as_of)).set_index("deal_id")
     for each in scores["deal_id"]:
         assert service.score(each)["win_probability"] == anew.loc[each, "win_probability"]
+
+
+def test_a_touched_deal_is_shown_and_published_at_once_as_it_will_be_when_all_have_followed(workspace, view):
+    """Deals of one owner and account among them, one that closes, one that is new, one that changes hands."""
+    tables, _, _, scores = view
+    ledger = open_ledger(url_of(workspace))
+    follower = Follower(workspace, ledger)
+    follower.look()
+    before, worker = follower.state, Worker(workspace, ledger, follower)
+    deals = tables.get("deals").set_index("deal_id")
+    owners = deals["owner_id"].loc[scores["deal_id"]]
+    first, second = owners.index[owners == owners.iloc[0]][:2]
+    third = owners.index[owners != owners.iloc[0]][0]
+    lost = tables.get("stages").query("is_closed and not is_won")["stage"].iloc[0]
+    rows = [
+        row_of(tables, first, amount=4321, updated_at=later(tables, 1)),
+        row_of(tables, second) | {"stage": lost, "closed_at": later(tables, 2), "is_closed": True},
+        row_of(tables, third, owner_id=owners.iloc[0], updated_at=later(tables, 3)),
+        {**proposal_fields(deals.loc[first]), "deal_id": "new", "created_at": later(tables, 4)},
+    ]
+    events = [
+        Event(str(n), "deals", json.dumps(row), tables.as_of + (n + 1) * HOUR, NOW, "k") for n, row in enumerate(rows)
+    ]
+    ledger.take_in(events)
+    worker.work()
+    shown = follower.state
+    assert shown is not before and shown.tables is before.tables and follower.stale
+    follower.look()
+    whole = follower.state
+    assert whole.newer is None and whole.tables.data_version == shown.score_of[first]["data_version"]
+    touched = {first, second, third, "new"}
+    for deal_id in touched:
+        assert shown.score_of.get(deal_id) == whole.score_of.get(deal_id)
+        assert shown.closing_of.get(deal_id) == whole.closing_of.get(deal_id)
+        assert shown.standing_of(deal_id) == whole.standing_of(deal_id) and shown.deal(deal_id) == whole.deal(deal_id)
+        assert shown.owner_of[deal_id] == whole.owner_of[deal_id]
+    untouched = set(scores["deal_id"]) - touched
+    assert {each: shown.score_of[each] for each in untouched} == {each: before.score_of[each] for each in untouched}
+    worker.work()
+    published = ledger.scores_of(ledger.publications("scores", basis="published")[-1])
+    assert set(published["deal_id"]) == touched - {second}
+    assert len(ledger.publications("scores", basis="published")) == 1
+
+
+def proposal_fields(deal: pd.Series) -> dict:
+    names = ("stage", "amount", "currency", "close_date", "account_id", "owner_id")
+    return {name: to_plain(deal[name]) for name in names}
 
 
 def test_an_event_is_taken_in_once(service, view):
@@ -485,9 +540,11 @@ from serving.state import Follower
 from serving.worker import Worker
 
 workspace, ledger = Path(sys.argv[1]), open_ledger(sys.argv[2])
-worker = Worker(workspace, ledger, Follower(workspace, ledger))
+follower = Follower(workspace, ledger)
+worker = Worker(workspace, ledger, follower)
 while True:
     worker.work()
+    follower.look()
 """
 
 
