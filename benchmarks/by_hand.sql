@@ -281,14 +281,16 @@ SELECT
   (as_of - contact_added_at) / 86400 AS days_since_contact_added,
   CASE WHEN created_at >= {role} THEN COALESCE(told.decision_makers, 0) END AS decision_makers,
   CASE WHEN created_at >= {role} THEN COALESCE(roles, 0) END AS roles_covered,
-  (COALESCE(owners_now.won, 0) + win_rate * 20) / (COALESCE(owners_now.ended, 0) + 20) AS owner_win_rate,
+  (COALESCE(owners_now.won, 0) + win_rate * 20) / (COALESCE(owners_now.ended, 0) + 20) / win_rate
+    AS owner_wins_to_company,
   CASE WHEN owner_id IS NOT NULL THEN COALESCE(owners_now.open_deals, 0) END AS owner_open_deals,
   CASE WHEN owner_id IS NOT NULL AND as_of - 7776000 >= {outcome} THEN COALESCE(won_90d, 0) END AS owner_wins_90d,
   as_of_day - hired_at AS owner_tenure_days,
   CASE WHEN owner_id IS NULL THEN 0 ELSE 1 END AS owner_known,
   (COALESCE(owners_now.cycle_days, 0) + company.cycle_days * 10) / (COALESCE(owners_now.cycles, 0) + 10)
-    AS owner_cycle_days,
-  (COALESCE(owners_now.pushes, 0) + company.pushes * 10) / (COALESCE(followed, 0) + 10) AS owner_push_habit,
+    / NULLIF(company.cycle_days, 0) AS owner_cycle_to_company,
+  (COALESCE(owners_now.pushes, 0) + company.pushes * 10) / (COALESCE(followed, 0) + 10) / NULLIF(company.pushes, 0)
+    AS owner_pushes_to_company,
   segment, industry, region,
   CASE WHEN employees > 0 THEN LN(employees) END AS log_employees,
   CASE WHEN account_id IS NOT NULL THEN COALESCE(accounts_now.won, 0) END AS account_wins,

@@ -1,4 +1,8 @@
-"""The owner: record, load, tenure. What a rep may not see of another is a reason for the management chain only."""
+"""The owner: record, load, tenure. What a rep may not see of another is a reason for the management chain only.
+
+Records stand against the company's of the same moment: as they are, they would tell good times from bad ones, and a
+model would take the times it learned from for those to come.
+"""
 
 from features.records import company_rate, shrunk_mean, win_rate
 from features.spec import Deal, Term, feature
@@ -6,19 +10,20 @@ from features.spec import Deal, Term, feature
 PRIOR_DEALS = 20.0
 """A company-wide win rate counts as much as so many of the owner's own closed deals."""
 
-SEGMENT_WORTH = 10.0
-"""An owner's win rate counts as much as so many of the owner's closed deals in the segment."""
+FEW_DEALS = 10.0
+"""A company-wide mean counts as much as so many of the owner's own deals."""
 
 
 @feature(
-    unit="share",
+    unit="ratio",
     higher_is="better",
     audience="chain",
-    reason="a win rate of {value:.0%} by the record of the owner and the company",
+    reason="the owner wins {value:.1f} times as often as the company",
 )
-def owner_win_rate(deal: Deal) -> Term:
-    """Share of the owner's closed deals that were won, shrunk to the company's."""
-    return win_rate(deal.owner, toward=company_rate(deal), worth=PRIOR_DEALS)
+def owner_wins_to_company(deal: Deal) -> Term:
+    """Share of the owner's closed deals that were won, shrunk to the company's, against the company's."""
+    company = company_rate(deal)
+    return win_rate(deal.owner, toward=company, worth=PRIOR_DEALS) / company
 
 
 @feature(unit="count", audience="chain", reason="the owner has {value:.0f} open deals", missing="no owner")
@@ -58,21 +63,28 @@ def owner_known(deal: Deal) -> Term:
 
 
 @feature(
-    unit="days", audience="chain", reason="the owner wins within {value:.0f} days on average", missing="no deal won yet"
+    unit="ratio",
+    audience="chain",
+    reason="the owner takes {value:.1f} times as long to win as the company",
+    missing="no deal won yet",
 )
-def owner_cycle_days(deal: Deal) -> Term:
-    """Mean days from opening to winning over the owner's won deals, shrunk to the company's."""
+def owner_cycle_to_company(deal: Deal) -> Term:
+    """Mean days from opening to winning over the owner's won deals, shrunk to the company's, against the company's."""
     company = deal.company.won().mean("days_open")
-    return shrunk_mean(deal.owner.won(), "days_open", toward=company, worth=SEGMENT_WORTH)
+    return shrunk_mean(deal.owner.won(), "days_open", toward=company, worth=FEW_DEALS) / company
 
 
 @feature(
-    unit="count per deal",
+    unit="ratio",
     audience="chain",
-    reason="the owner pushes a deal {value:.1f} times on average",
-    missing="no deal ended yet",
+    reason="the owner pushes a deal {value:.1f} times as often as the company",
+    missing="no push yet",
 )
-def owner_push_habit(deal: Deal) -> Term:
-    """Mean pushes of the owner's ended deals whose close date was recorded all along, shrunk to the company's."""
+def owner_pushes_to_company(deal: Deal) -> Term:
+    """Mean pushes of the owner's ended deals, shrunk to the company's, against the company's.
+
+    Deals count whose close date was recorded all along.
+    """
     company = deal.company.ended().followed("close_date").mean("pushes")
-    return shrunk_mean(deal.owner.ended().followed("close_date"), "pushes", toward=company, worth=SEGMENT_WORTH)
+    own = shrunk_mean(deal.owner.ended().followed("close_date"), "pushes", toward=company, worth=FEW_DEALS)
+    return own / company

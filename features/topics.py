@@ -33,8 +33,8 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
         *("decision_makers", "roles_covered"),
     ),
     "owner": (
-        *("owner_win_rate", "owner_open_deals", "owner_wins_90d", "owner_tenure_days", "owner_cycle_days"),
-        *("owner_push_habit",),
+        *("owner_wins_to_company", "owner_open_deals", "owner_wins_90d", "owner_tenure_days", "owner_cycle_to_company"),
+        *("owner_pushes_to_company",),
     ),
     "customer": ("account_wins", "days_since_account_win", "account_open_siblings"),
     "offer": ("products", "mean_discount", "term_months", "arr_change_share", "days_to_contract_end"),

@@ -9,10 +9,17 @@ def company_rate(deal: Known) -> float:
     return (sum(end["won"] for end in ends) + 1) / (len(ends) + 4)
 
 
+def against(everybody: list[float], own: list[float]) -> Value:
+    """The owner's mean, drawn to the company's as by ten deals, against the company's."""
+    if not everybody or not mean(everybody):
+        return None
+    return (sum(own) + 10 * mean(everybody)) / (len(own) + 10) / mean(everybody)
+
+
 @reference
-def owner_win_rate(deal: Known) -> Value:
+def owner_wins_to_company(deal: Known) -> Value:
     ends = deal.closings("owner_id")
-    return (sum(end["won"] for end in ends) + 20 * company_rate(deal)) / (len(ends) + 20)
+    return (sum(end["won"] for end in ends) + 20 * company_rate(deal)) / (len(ends) + 20) / company_rate(deal)
 
 
 @reference
@@ -41,13 +48,13 @@ def owner_known(deal: Known) -> Value:
 
 
 @reference
-def owner_cycle_days(deal: Known) -> Value:
+def owner_cycle_to_company(deal: Known) -> Value:
     cycles, own = (wins_with(deal.closings(party), "days_open") for party in (None, "owner_id"))
-    return (sum(own) + 10 * mean(cycles)) / (len(own) + 10) if cycles else None
+    return against(cycles, own)
 
 
 @reference
-def owner_push_habit(deal: Known) -> Value:
+def owner_pushes_to_company(deal: Known) -> Value:
     pushes, own = ([end["pushes"] for end in deal.closings(party)] for party in (None, "owner_id"))
     pushes, own = ([value for value in values if known(value)] for values in (pushes, own))
-    return (sum(own) + 10 * mean(pushes)) / (len(own) + 10) if pushes else None
+    return against(pushes, own)

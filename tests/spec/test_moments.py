@@ -87,7 +87,7 @@ def test_a_deal_merged_away_or_deleted_is_open_no_more_and_only_the_deleted_one_
     rates = {"2026-01-31": (3, 0), "2026-02-01": (2, 0), "2026-03-01": (1, 1)}
     for moment, (still_open, lost) in rates.items():
         assert feature_of(tables, "owner_open_deals", moment) == still_open
-        assert feature_of(tables, "owner_win_rate", moment) == pytest.approx(20 * (1 / (lost + 4)) / (lost + 20))
+        assert feature_of(tables, "owner_wins_to_company", moment) == pytest.approx(20 / (lost + 20))
 
 
 def test_siblings_are_the_other_open_deals_of_the_account_also_where_it_was_named_later():

@@ -21,8 +21,8 @@ def test_an_owners_win_rate_leans_on_the_companys():
         ended("l2", "Lost", owner_id="u2"),
     ]
     company = (1 + 1) / (3 + 4)
-    rate = feature_of(crm(deals, tracked=TRACKED), "owner_win_rate", "2026-06-02")
-    assert rate == pytest.approx((1 + 20 * company) / (2 + 20))
+    rate = feature_of(crm(deals, tracked=TRACKED), "owner_wins_to_company", "2026-06-02")
+    assert rate == pytest.approx((1 + 20 * company) / (2 + 20) / company)
 
 
 def test_a_segments_amounts_and_cycles_lean_on_the_companys():
@@ -80,7 +80,7 @@ def test_a_stage_is_slow_by_the_days_that_won_deals_spent_in_it():
     pace = [feature_of(tables, "stage_pace", day) for day in ("2026-06-05", "2026-06-16")]
     assert pace == pytest.approx([4 / ((10 + 5 * 4) / 6), 10 / ((20 + 5 * 10) / 6)])
     assert feature_of(tables, "age_pace", "2026-06-16") == pytest.approx(15 / 30)
-    assert feature_of(tables, "owner_cycle_days", "2026-06-16") == pytest.approx(30)
+    assert feature_of(tables, "owner_cycle_to_company", "2026-06-16") == 1.0  # nobody else won
 
 
 def test_what_ends_at_the_moment_counts_and_later_does_not():
@@ -94,8 +94,9 @@ def test_deals_loaded_in_bulk_tell_who_won_but_not_how_long_it_took():
     loaded = [ended(f"b{n}", "Won", created_at=at, owner_id="u1") for n in range(100)]
     tables = crm([DEAL | {"owner_id": "u1"}, *loaded], deal_history=[], tracked=TRACKED)
     built = features_of(tables, ("d1", "2026-06-11")).iloc[0]
-    assert built["owner_win_rate"] > 0.9
-    assert built[["age_pace", "owner_cycle_days"]].isna().all()
+    company = (100 + 1) / (100 + 4)
+    assert built["owner_wins_to_company"] == pytest.approx((100 + 20 * company) / 120 / company)
+    assert built[["age_pace", "owner_cycle_to_company"]].isna().all()
     assert built["stage_pace"] == 1.0  # nobody's days in this stage are known
 
 
@@ -112,5 +113,7 @@ def test_pushes_count_of_deals_whose_close_date_was_recorded_all_along():
         ended("idle", "Lost", owner_id="u2", created_at="2026-04-01", closed_at="2026-05-01"),  # none
     ]
     tables = crm(deals, deal_history=pushed, tracked=TRACKED, recorded_since=None)
-    built = features_of(tables, ("d1", "2026-06-02"), ("w1", "2026-01-15"), names=["owner_push_habit"])
-    assert built["owner_push_habit"].tolist() == pytest.approx([(1 + 10 * 0.5) / (1 + 10), NAN], nan_ok=True)
+    built = features_of(tables, ("d1", "2026-06-02"), ("w1", "2026-01-15"), names=["owner_pushes_to_company"])
+    assert built["owner_pushes_to_company"].tolist() == pytest.approx(
+        [(1 + 10 * 0.5) / (1 + 10) / 0.5, NAN], nan_ok=True
+    )

@@ -110,9 +110,8 @@ def test_without_an_owner_the_owner_is_unknown_and_the_win_rate_is_the_companys(
         [DEAL, won, lost], users=[{"user_id": "u1", "hired_at": "2025-01-01"}], tracked=["owner_id", "account_id"]
     )
     built = features_of(tables, ("d1", "2026-02-01")).iloc[0]
-    company = (1 + 1) / (2 + 4)
     assert built["owner_known"] == 0
-    assert built["owner_win_rate"] == pytest.approx(company)
+    assert built["owner_wins_to_company"] == 1.0
     unknown = ["owner_open_deals", "owner_wins_90d", "owner_tenure_days", "account_wins", "days_since_account_win"]
     assert built[[*unknown, "account_open_siblings", "segment", "region", "industry", "log_employees"]].isna().all()
 
