@@ -16,6 +16,7 @@ from models.profile import Profile, fit_profiles
 from training.drift import WEEKS, Drift
 from training.evaluate import Evaluation, Snapshots
 from training.following import Following
+from training.picking import Picking
 from training.tune import Tuned
 
 HORIZON_DAYS = 365
@@ -33,6 +34,7 @@ def describe_model(
     following: Following,
     baselines: Iterable[str],
     fallback: str | None,
+    picking: Picking | None,
     seed: int,
     settings: HazardSettings,
     tuning: Tuned | None,
@@ -65,7 +67,9 @@ def describe_model(
         "drift": drift.to_dict(),
         "following": following.to_dict(),
         "fallback": fallback,
+        "picking": None if picking is None else picking.to_dict(),
         "limits": _limits(hazards, snapshots.deals_closed(known_at), evaluation, fallback)
+        + ([] if picking is None else picking.limits())
         + _drift_alarms(drift)
         + _what_is_followed(following)
         + ([] if tuning is None else [tuning.note]),

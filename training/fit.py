@@ -33,6 +33,7 @@ from training.contest import contest_champion
 from training.drift import find_drift
 from training.evaluate import Evaluation, PastFit, Snapshots, evaluate, fit_at, fit_baselines_at, follow_at, look_back
 from training.gate import MODEL, Contest, Promote, Verdict, decide, find_objections
+from training.picking import tell_apart
 from training.splits import Fold, snapshot_moments, walk_forward_folds
 from training.tune import Trial, Tuned, tune_settings
 
@@ -212,6 +213,7 @@ def _fit_bundle(
         following=following,
         baselines=baselines,
         fallback=fallback,
+        picking=tell_apart(fits, correction, known_at, seed=seed),
         seed=seed,
         settings=settings,
         tuning=tuned,

@@ -33,7 +33,11 @@ def main() -> None:
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--seconds", type=float, default=60.0, help="how long FLAML may search")
     chosen = arguments.parse_args()
-    learn, test = (pd.read_parquet(chosen.folder / f"{name}.parquet") for name in ("learn", "test"))
+    # LightGBM inside FLAML refuses a colon in a name.
+    learn, test = (
+        pd.read_parquet(chosen.folder / f"{name}.parquet").rename(columns=lambda name: name.replace(":", "_"))
+        for name in ("learn", "test")
+    )
     deals, won = pd.factorize(learn["deal_id"])[0], learn["won"].to_numpy().astype(int)
     features, test = as_categories(learn.drop(columns=["deal_id", "won"]), test)
     begun = perf_counter()
