@@ -1,7 +1,7 @@
 """A folder as a CRM exported it, read through a mapping: the rows that an import takes in, and where each one stood."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,34 +10,15 @@ import pandas as pd
 from crm.calendar import Calendar
 from crm.contract import TABLES, ColumnSpec, TableSpec
 from crm.errors import DataUnusable, Detail
-from crm.mapping import HISTORIES, Conditions, Join, Rule, Source, TableMapping, kind_of_column
+from crm.mapping import TableMapping, kind_of_column
 from crm.mapping_history import Changes, changes_between_versions, old_values, with_first_values_dated
-from crm.mapping_values import Formats, Rewritten, rewrite_values
-from crm.reading import Origin, RawTable, read_as_text
+from crm.mapping_language import HISTORIES, Conditions, Join, Rule, Source
+from crm.mapping_parts import Part, nothing_in, only_rows, reworded, stacked
+from crm.mapping_values import Formats, Rewritten
+from crm.reading import RawTable, read_as_text
 from crm.values import Kind, parse_values
 
 SUFFIXES = (".csv", ".parquet")
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows of a table made from one file.
-
-    Attributes
-    ----------
-    text : the table's columns, index = place in `stood`.
-    stood : the rows as they stood in the file; `rows` their lines.
-    columns : by column of the table the columns it was made from.
-    refused : (column, rules) of values that could not be rewritten.
-    """
-
-    file: str
-    text: pd.DataFrame
-    stood: pd.DataFrame
-    rows: np.ndarray
-    columns: Mapping[str, tuple[str, ...]]
-    refused: tuple[tuple[str, pd.Series], ...] = ()
-    broken: tuple[tuple[int, list[str], str], ...] = ()
 
 
 @dataclass
@@ -79,7 +60,7 @@ class MappedFolder:
         if table not in self._tables:
             sources = [source for source in self.mapping.tables[table] if self._is_there(table, source)]
             parts = [part for source in sources for part in self._parts(table, source)]
-            self._tables[table] = _stacked(TABLES[table], parts)
+            self._tables[table] = stacked(TABLES[table], parts)
         return self._tables[table]
 
     # -- files -------------------------------------------------------------------------------------------------------
@@ -161,7 +142,7 @@ class MappedFolder:
         if source.since:
             kept = self._is_since(table, part.text, source)
             self._tell_left_out(table, path.name, int((~kept).sum()), "`since` leaves them out")
-            part = _only(part, kept)
+            part = only_rows(part, kept)
         yield from self._changes(table, part, source, formats) if table in HISTORIES else [part]
 
     def _part_of_rows(self, source: Source) -> Part:
@@ -264,13 +245,13 @@ class MappedFolder:
             if done.problems.notna().any():
                 refused.append((column, done.problems))
         frame = pd.DataFrame(text, index=part.stood.index, dtype="str")
-        return Part(part.file, frame, part.stood, part.rows, columns, tuple(refused), part.broken)
+        return replace(part, text=frame, columns=columns, refused=tuple(refused))
 
     def _value(
         self, where: str, rows: pd.DataFrame, rules: tuple[Rule, ...], kind: Kind, formats: Formats
     ) -> Rewritten:
         """The first rule's value that there is."""
-        text, problems = _nothing(rows.index), _nothing(rows.index)
+        text, problems = nothing_in(rows.index), nothing_in(rows.index)
         for rule in rules:
             met = self._meets(f"{where}.when", rows, rule.when)
             if any(name not in rows for name in rule.when) or rule.previous:
@@ -296,10 +277,10 @@ class MappedFolder:
         if source.fields:
             known = part.text["field"].isin(list(source.fields))
             self._tell_left_out(table, part.file, int((~known).sum()), "changes of fields that `fields` does not name")
-            part = self._in_our_words(table, _only(part, known), source, formats)
+            part = self._in_our_words(table, only_rows(part, known), source, formats)
         if any(rule.previous for rule in source.columns.get("old_value", ())):
             text = part.text.assign(old_value=old_values(part.text, changes))
-            part = _with_text(part, with_first_values_dated(text, changes))
+            part = replace(part, text=with_first_values_dated(text, changes))
         yield part
 
     def _in_our_words(self, table: str, part: Part, source: Source, formats: Formats) -> Part:
@@ -314,7 +295,7 @@ class MappedFolder:
                     refused.append((column, done.problems.reindex(text.index)))
         text["field"] = part.text["field"].map(dict(source.fields))
         refused = [(column, rules) for column, rules in refused if rules.notna().any()]
-        return Part(part.file, text, part.stood, part.rows, part.columns, tuple(refused), part.broken)
+        return replace(part, text=text, refused=tuple(refused))
 
     def _versions(self, table: str, part: Part, source: Source, formats: Formats, changes: Changes) -> Iterator[Part]:
         """Rows that are whole states, as the changes between them: one part for each field."""
@@ -351,71 +332,3 @@ class MappedFolder:
             return None
         deals = self.read("deals").text
         return deals.drop_duplicates("deal_id", keep="last").set_index("deal_id")["created_at"]
-
-
-def reworded(text: pd.Series, rule: Rule, kind: Kind, formats: Formats, calendar: Calendar) -> Rewritten:
-    """A column's values by its rule: words that `values` lists are taken from there, the others rewritten."""
-    words = text.str.strip().map(rule.values) if rule.values else _nothing(text.index)
-    listed = text.str.strip().isin(list(rule.values))
-    done = rewrite_values(text.mask(listed), kind, formats, calendar)
-    return Rewritten(done.text.where(~listed, words.mask(words == "")).astype("str"), done.problems)
-
-
-def _nothing(index: pd.Index) -> pd.Series:
-    return pd.Series(np.nan, index=index, dtype="str")
-
-
-def _only(part: Part, kept: pd.Series) -> Part:
-    refused = tuple((column, rules[kept]) for column, rules in part.refused)
-    return Part(
-        part.file, part.text[kept], part.stood[kept], part.rows[kept.to_numpy()], part.columns, refused, part.broken
-    )
-
-
-def _with_text(part: Part, text: pd.DataFrame) -> Part:
-    return Part(part.file, text, part.stood, part.rows, part.columns, part.refused, part.broken)
-
-
-def _stacked(spec: TableSpec, parts: list[Part]) -> RawTable:
-    """The parts of a table under one another, in the order of the rows of each file."""
-    if not parts:
-        return RawTable(spec, spec.name, pd.DataFrame(columns=list(spec.required), dtype="str"), np.array([], "int64"))
-    order = _in_order(parts)
-    text = pd.concat([part.text for part in parts], ignore_index=True).astype("str").iloc[order].reset_index(drop=True)
-    stood = pd.concat([part.stood for part in parts], ignore_index=True).iloc[order].reset_index(drop=True)
-    numbers = np.repeat(np.arange(len(parts)), [len(part.text) for part in parts])[order]
-    refused = []
-    for column in dict.fromkeys(column for part in parts for column, _ in part.refused):
-        rules = [_rules(part, column) for part in parts]
-        refused.append((column, pd.concat(rules, ignore_index=True).astype("str").iloc[order].reset_index(drop=True)))
-    origin = Origin(
-        files=np.array([part.file for part in parts], dtype=object)[numbers],
-        text=stood,
-        part=numbers,
-        columns=tuple(part.columns for part in parts),
-        broken_files=tuple(part.file for part in parts for _ in part.broken),
-    )
-    return RawTable(
-        spec=spec,
-        file=", ".join(dict.fromkeys(part.file for part in parts)),
-        text=text,
-        rows=np.concatenate([part.rows for part in parts])[order],
-        broken=tuple(line for part in parts for line in part.broken),
-        origin=origin,
-        refused=tuple(refused),
-    )
-
-
-def _in_order(parts: list[Part]) -> np.ndarray:
-    """Where the parts' rows belong: file after file, within a file by row."""
-    files = list(dict.fromkeys(part.file for part in parts))
-    place = np.repeat([files.index(part.file) for part in parts], [len(part.rows) for part in parts])
-    return np.lexsort([np.concatenate([part.rows for part in parts]), place])
-
-
-def _rules(part: Part, column: str) -> pd.Series:
-    """The rules that a part's values of a column break."""
-    rules = _nothing(part.text.index)
-    for name, found in part.refused:
-        rules = rules.fillna(found) if name == column else rules
-    return rules

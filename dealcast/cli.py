@@ -83,6 +83,19 @@ def import_(
     session.hand_over(document, display.show_import)
 
 
+@app.command(name="map")
+def map_(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The folder of a CRM's own files, CSV or Parquet.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the mapping to FILE (TOML).")] = None,
+) -> None:
+    """Propose a mapping file for a CRM's own export, to be reviewed; `import --mapping` reads by it."""
+    from dealcast import mapping
+
+    session: Session = context.obj
+    session.hand_over(mapping.propose(path, out), mapping.show_proposal)
+
+
 @app.command()
 def check(context: typer.Context) -> None:
     """Data-quality findings, with the rows and the money they touch."""
@@ -445,7 +458,7 @@ def doctor(context: typer.Context) -> None:
 
 GROUPS = {"": app, "models": models_app, "features": features_app}
 RESERVED = {
-    "": ("map",) + ("kpis", "digest", "run", "backup", "restore"),
+    "": ("kpis", "digest", "run", "backup", "restore"),
 }
 """Commands whose names are taken and whose work is not built yet."""
 
