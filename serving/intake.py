@@ -5,6 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeGuard
 
 import pandas as pd
@@ -164,17 +165,23 @@ def check_letters(letters: Sequence[Letter], caller: Caller, state: State, now: 
 
 
 def check_sight(by_table: Mapping[str, Sequence[Letter]], viewer: str, state: State) -> None:
-    """Refuse what a user tells of deals and people that the user may not see."""
+    """Refuse what a user tells of deals, leads and people that the user may not see."""
+    seen = partial(state.may_see_owner, viewer)
     own = {
         letter.row.get("deal_id")
         for letter in by_table.get("deals", ())
-        if letter.row.get("deal_id") not in state.owner_of and state.may_see_owner(viewer, letter.row.get("owner_id"))
+        if letter.row.get("deal_id") not in state.owner_of and seen(letter.row.get("owner_id"))
     }
+    leads = state.tables.get("leads")
+    leads = leads[leads["lead_id"].isin([letter.row.get("lead_id") for letter in by_table.get("leads", ())])]
+    hidden = {lead for lead, owner in zip(leads["lead_id"], leads["owner_id"], strict=True) if not seen(owner)}
     for table, letters in by_table.items():
         for letter in letters:
+            if table == "leads" and letter.row.get("lead_id") in hidden:
+                letter.refuse("row.lead_id", letter.row.get("lead_id"), "a lead that the key may see, or a new one")
             deal_id, owner = letter.row.get("deal_id"), letter.row.get("owner_id")
             is_owned = table == "leads" or (table == "deals" and owner is not None)
-            if is_owned and not state.may_see_owner(viewer, owner):
+            if is_owned and not seen(owner):
                 letter.refuse("row.owner_id", owner, "a user that the key may see")
             if table not in FOR_EVERYBODY:
                 letter.refuse("table", table, "tables of the whole company need a key that sees all of it")

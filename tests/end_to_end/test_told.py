@@ -344,6 +344,11 @@ def test_what_a_user_may_not_see_the_user_s_key_cannot_tell_of(service, view):
     assert [each["status"] == "accepted" for each in results] == [place in good for place in range(len(rows))]
     hidden, missing = results[6]["details"][0], results[7]["details"][0]
     assert {**hidden, "value": ""} == {**missing, "value": "", "where": hidden["where"]}
+    lead = {"lead_id": "l", "created_at": later(tables, 0)}
+    assert service.send(("leads", {**lead, "owner_id": owners[1]}), prefix="l")[0]["status"] == "accepted"
+    service.settled()
+    (taken,) = service.send(("leads", {**lead, "owner_id": owners[0]}), user_id=owners[0], prefix="m")
+    assert taken["details"][0]["where"] == "events[0].row.lead_id"
 
 
 def test_an_event_with_which_the_tables_cannot_be_made_does_not_hold_up_the_others(service, view):
