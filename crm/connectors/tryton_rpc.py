@@ -9,7 +9,7 @@ import pandas as pd
 from crm.connectors.transport import Answer, Transport
 from crm.errors import Detail, OtherSideFailed
 
-PAGE_ROWS = 1000
+PAGE_ROWS, PAGE_IDS = 1000, 10_000
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
 Record = dict[str, Any]
 Domain = Sequence[Any]
@@ -72,8 +72,15 @@ class TrytonSession:
             last = max(record["id"] for record in page)
 
     def ids(self, model: str, domain: Domain, context: Context | None = None) -> list[int]:
-        """The ids of a model's records, ascending."""
-        return [record["id"] for page in self.pages(model, domain, ["id"], context) for record in page]
+        """The ids of a model's records, ascending; far quicker than reading them, of the past above all."""
+        found: list[int] = []
+        while True:
+            beyond = [["id", ">", found[-1] if found else 0]]
+            asked = [[domain, beyond] if domain else beyond, 0, PAGE_IDS, [["id", "ASC"]]]
+            page = self.call(f"model.{model}.search", *asked, context=context)
+            if not page:
+                return found
+            found += page
 
     def has_model(self, model: str) -> bool:
         """Whether the database knows a model."""
