@@ -1,5 +1,6 @@
 """Values as a CRM writes them, rewritten as an import reads them: US dates, local times, decimal commas, units."""
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -9,6 +10,7 @@ import pandas as pd
 from crm.calendar import DATE_PATTERN, INSTANT, INSTANT_PATTERN, Calendar
 from crm.values import Kind, format_values
 
+_SPACES = " \u00a0\u202f"
 SPECIAL_FORMATS = ("iso", "unix_s", "unix_ms")
 """Formats that are no strptime pattern: as an import reads instants by itself, and counts since 1970."""
 
@@ -140,26 +142,25 @@ def _rewrite_days(text: pd.Series, formats: Formats, calendar: Calendar) -> Rewr
 
 
 def _rewrite_numbers(text: pd.Series, formats: Formats) -> Rewritten:
-    bare = text
-    for unit in formats.units:
-        bare = bare.str.replace(unit, "", regex=False)
-    bare = bare.str.replace(r"\s+$|^\s+|(?<=^[+-])\s+", "", regex=True)
-    point = r"\." if formats.decimal == "." else ","
-    grouped = ""
-    if formats.thousands:
-        sign = {".": r"\.", " ": r"[  ]"}.get(formats.thousands, formats.thousands)
-        grouped = rf"\d{{1,3}}({sign}\d{{3}})+|"
-    fits = bare.str.fullmatch(rf"[+-]?({grouped}\d+)?({point}\d+)?([eE][+-]?\d+)?").fillna(False).astype(bool)
-    fits &= bare.str.contains(r"\d", regex=True).fillna(False).astype(bool)
+    unit = "|".join(map(re.escape, sorted(formats.units, key=len, reverse=True)))
+    around = rf"(?:{unit})?" if unit else ""
+    gap = rf"[{_SPACES}]*"
+    # Units stand around a number, never within: 12 EUR 34 is no number.
+    bare = text.str.replace(rf"^([+-]?){gap}{around}{gap}([+-]?)(.*?){gap}{around}$", r"\1\2\3", regex=True)
+    thousands = f"[{_SPACES}]" if formats.thousands == " " else re.escape(formats.thousands or "")
+    point = re.escape(formats.decimal)
+    grouped = rf"\d{{1,3}}(?:{thousands}\d{{3}})+|" if thousands else ""
+    fits = bare.str.fullmatch(rf"[+-]?(?:(?:{grouped}\d+)(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?")
+    fits = fits.fillna(False).astype(bool)
     number = bare.where(fits)
-    if formats.thousands:
-        number = number.str.replace(
-            r"[  ]" if formats.thousands == " " else formats.thousands, "", regex=formats.thousands == " "
-        )
+    if thousands:
+        number = number.str.replace(thousands, "", regex=True)
     number = number.str.replace(formats.decimal, ".", regex=False)
     if formats.times is not None:
         factor = Fraction(str(formats.times))
-        number = number.map(lambda one: repr(float(Fraction(one) * factor)), na_action="ignore").astype("str")
+        number = number.map(lambda one: repr(float(Fraction(one.rstrip(".")) * factor)), na_action="ignore").astype(
+            "str"
+        )
     problems = _none_refused(text)
     separators = f", thousands separated by {formats.thousands!r}" if formats.thousands else ""
     problems[text.notna() & ~fits] = f"a number is written with the decimal sign {formats.decimal!r}{separators}"

@@ -145,7 +145,7 @@ def read_as_text(path: Path, spec: TableSpec, *, delimiter: str = ",", encoding:
         If it is unreadable.
     """
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             return _read_parquet(path, spec)
         return _read_csv(path, spec, delimiter=delimiter, encoding=encoding)
     except (OSError, UnicodeDecodeError, LookupError, csv.Error, pa.ArrowException) as error:

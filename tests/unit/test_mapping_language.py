@@ -144,6 +144,13 @@ def test_a_number_that_breaks_its_grouping_is_refused_and_never_taken_at_another
     )
 
 
+def test_units_stand_around_a_number_never_within():
+    formats = Formats(units=("EUR", "$"), thousands=" ")
+    assert rewritten("number", formats, "- 5 EUR", "$-7", "1\u00a0250 EUR", ".5") == ["-5", "-7", "1250", ".5"]
+    refused = rewritten("number", formats, "12 EUR 34", "5 USD", "EUR", "1-2", "--3")
+    assert all(text.startswith("! a number") for text in refused)
+
+
 def test_numbers_are_brought_to_another_unit():
     assert rewritten("share", Formats(times=0.01), "45", "7") == ["0.45", "0.07"]
     assert rewritten("number", Formats(times="1/60"), "90") == ["1.5"]
