@@ -154,6 +154,7 @@ def read_rows(
     Parameters
     ----------
     stored : the table as imported, None if it was not.
+    events : in the order in which they came.
     imported : the moment of the last import.
     """
     spec = replace(TABLES[table], key=())  # the rows of one key are told apart below
@@ -170,10 +171,10 @@ def read_rows(
         given["booked_on"] = given["closed_at"]  # a closing given as a day is booked on it
     key = [name for name in TABLES[table].key if name in typed.frame]
     at = _counts_from(typed.frame[key], good, imported)
-    numbers = np.array([event.number for event in good])
+    arrival = np.arange(len(good))
     # Rows of a log that tell of the time before the import keep the order of what they tell.
     told = pd.Series([None if key else event.moment for event in good], dtype=INSTANT)
-    order = np.lexsort((numbers, microseconds(told), microseconds(at)))
+    order = np.lexsort((arrival, microseconds(told), microseconds(at)))
     frame, given, at = (part.iloc[order].reset_index(drop=True) for part in (typed.frame, given, at))
     return SentRows(frame, given, at)
 
@@ -183,7 +184,7 @@ def _counts_from(keys: pd.DataFrame, events: Sequence[CrmEvent], imported: pd.Ti
     latest: dict[object, pd.Timestamp] = {}
     at: list[pd.Timestamp] = [imported] * len(events)
     row_of = keys.groupby(list(keys), dropna=False, sort=False).ngroup() if len(keys.columns) else range(len(events))
-    for place, (key, event) in sorted(enumerate(zip(row_of, events, strict=True)), key=lambda each: each[1][1].number):
+    for place, (key, event) in enumerate(zip(row_of, events, strict=True)):
         before = latest.get(key, imported)
         at[place] = event.moment if event.moment is not None and event.moment > imported else before
         latest[key] = max(before, at[place])

@@ -38,12 +38,15 @@ class CannotFold(Exception):
     """The tables cannot be made with these events among them; nothing was written."""
 
 
-def fold_events(workspace: Path, events: Sequence[CrmEvent], *, leave_out: bool = False) -> str | None:
+def fold_events(
+    workspace: Path, events: Sequence[CrmEvent], *, after: int | None = None, leave_out: bool = False
+) -> str | None:
     """Fold events into the store as a new data version and return its name; None if they are in it already.
 
     Parameters
     ----------
     events : in the order of their numbers, without a gap after those folded before.
+    after : the number up to which they are in the data; by default as the data say.
     leave_out : count them as folded without them.
 
     Raises
@@ -55,7 +58,8 @@ def fold_events(workspace: Path, events: Sequence[CrmEvent], *, leave_out: bool 
     """
     with import_lock(workspace):
         current = read_manifest(workspace)
-        new = [event for event in events if event.number > current.folded.through]
+        folded = current.folded.through if after is None else after
+        new = [event for event in events if event.number > folded]
         if not new:
             return None
         return _write(workspace, current, [] if leave_out else new, through=new[-1].number)

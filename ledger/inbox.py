@@ -72,6 +72,11 @@ class Inbox:
         with reading(self.engine) as connection:
             return [_event_of(row) for row in connection.execute(query)]
 
+    def last_event(self) -> int:
+        """The number of the event taken in last, 0 before the first."""
+        with reading(self.engine) as connection:
+            return connection.execute(select(func.max(event.c.number))).scalar() or 0
+
     def events_waiting(self, after: int) -> Waiting:
         """How much lies beyond a number."""
         query = select(func.count(), func.min(event.c.received_at)).where(event.c.number > after)

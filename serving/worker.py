@@ -107,8 +107,13 @@ class Worker:
         self._count()
         return did_something
 
+    def _through(self) -> int:
+        """The number of the last event in the data; 0 where they were made with another inbox, longer than this one."""
+        through = read_manifest(self.workspace).folded.through
+        return through if through <= self.ledger.last_event() else 0
+
     def _count(self) -> None:
-        waiting = self.ledger.events_waiting(read_manifest(self.workspace).folded.through)
+        waiting = self.ledger.events_waiting(self._through())
         self.waiting = waiting
         age = 0.0 if waiting.since is None else (pd.Timestamp.now("UTC") - waiting.since).total_seconds()
         metrics.events_waiting.set(waiting.events)
@@ -126,7 +131,7 @@ class Worker:
             yield True
 
     def _fold_all(self) -> bool:
-        events = self.ledger.events_after(read_manifest(self.workspace).folded.through, most=MOST_AT_ONCE)
+        events = self.ledger.events_after(self._through(), most=MOST_AT_ONCE)
         self._fold([crm_event(event) for event in events])
         return bool(events)
 
@@ -135,7 +140,7 @@ class Worker:
         if not events:
             return
         try:
-            fold_events(self.workspace, events)
+            fold_events(self.workspace, events, after=self._through())
         except CannotFold as failure:
             if len(events) > 1:
                 half = len(events) // 2
@@ -144,7 +149,7 @@ class Worker:
                 return
             log.error("event %s is set aside: %s", events[0].event_id, failure, exc_info=failure)
             metrics.events_set_aside.inc()
-            fold_events(self.workspace, events, leave_out=True)
+            fold_events(self.workspace, events, after=self._through(), leave_out=True)
 
     def _show_newer(self) -> None:
         """Score a few touched deals at once, publish and show them; the follower loads everything else meanwhile."""

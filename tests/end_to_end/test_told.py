@@ -199,6 +199,18 @@ def test_a_touched_deal_is_shown_and_published_at_once_as_it_will_be_when_all_ha
     assert len(ledger.publications("scores", basis="published")) == 1
 
 
+def test_events_of_a_new_ledger_are_not_taken_for_those_of_the_old_one(workspace, view, tmp_path):
+    tables, deal_id = view[0], view[3]["deal_id"].iloc[0]
+    for name, amounts in (("old", (1, 2, 3)), ("new", (7,))):
+        ledger = open_ledger(f"sqlite:///{tmp_path}/{name}.db")
+        rows = [json.dumps(row_of(tables, deal_id, amount=amount)) for amount in amounts]
+        ledger.take_in([Event(f"{name}{n}", "deals", row, None, NOW, "k") for n, row in enumerate(rows)])
+        worker = Worker(workspace, ledger, Follower(workspace, ledger))
+        assert worker.work() and not worker.work() and worker.waiting.events == 0
+        stored = read_tables(workspace).get("deals").set_index("deal_id")
+        assert stored.loc[deal_id, "amount"] == amounts[-1]
+
+
 def proposal_fields(deal: pd.Series) -> dict:
     names = ("stage", "amount", "currency", "close_date", "account_id", "owner_id")
     return {name: to_plain(deal[name]) for name in names}
