@@ -107,7 +107,7 @@ def read_delivery(
     if "stages" not in files and filled_in.exists():
         files["stages"] = partial(read_file, filled_in, "stages")
     if held is None and "deals" not in files:
-        raise _no_deals(source)
+        raise _no_deals(source, mapped)
     quarantine = workspace / "quarantine" / import_id
     delivered = {}
     for count, (name, read) in enumerate(files.items()):
@@ -123,7 +123,7 @@ def read_delivery(
             raise _no_good_row(raw, rows, quarantine)
         delivered[name] = rows
     if not delivered:
-        raise _no_deals(source)
+        raise _no_deals(source, mapped)
     return delivered
 
 
@@ -178,18 +178,21 @@ def _write_quarantine(path: Path, raw: RawTable, rows: Delivered) -> None:
         lines.writerows(rows.quarantine)
 
 
-def _no_deals(source: Path) -> DataUnusable:
+def _no_deals(source: Path, mapped: MappedFolder | None) -> DataUnusable:
     found = ", ".join(sorted(path.name for path in source.iterdir())[:20]) or "nothing"
     rule = "the folder holds deals.csv or deals.parquet, named as the contract names its tables"
+    if mapped is not None:
+        rule = f"{mapped.mapping.name} has a section [deals] whose file is there"
     return DataUnusable(
         f"{source} holds no table of deals.",
-        Detail(str(source), found, rule, "Name the folder of the export, or rename its files."),
+        Detail(str(source), found, rule, "Name the folder of the export, rename its files, or correct the mapping."),
     )
 
 
 def _no_good_row(raw: RawTable, rows: Delivered, quarantine: Path) -> DataUnusable:
     if not rows.quarantine:
-        detail = Detail(raw.file, None, "a table of deals has at least one row", "Export it again with its rows.")
+        next_step = "Export it again with its rows; in a mapping, correct `where` and `since`."
+        detail = Detail(raw.file, None, "a table of deals has at least one row", next_step)
         return DataUnusable(f"{raw.file} has no rows.", detail)
     details = [
         Detail(

@@ -4,6 +4,7 @@
 """
 
 import datetime
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -102,7 +103,7 @@ def parse_mapping(text: str, name: str) -> TableMapping:
     try:
         document = Document.model_validate({**own, "tables": tables})
     except ValidationError as error:
-        details = [_detail(name, dict(one)) for one in error.errors()]
+        details = [_detail(name, dict(one), given) for one in error.errors()]
         raise UsageError(f"{name} cannot be understood.", *details) from None
     problems = [*_calendar_problems(name, document.calendar), *_problems(name, document.tables)]
     if problems:
@@ -123,14 +124,22 @@ def _to_do(said: object, place: str) -> Iterator[tuple[str, str]]:
         yield place, said
 
 
-def _detail(name: str, error: Mapping[str, Any]) -> Detail:
+def _detail(name: str, error: Mapping[str, Any], given: Mapping[str, object]) -> Detail:
     place = ""
     for part in error["loc"]:
         place += f"[{part + 1}]" if isinstance(part, int) else f".{part}"
+    place = place.removeprefix(".tables").lstrip(".")
+    # A section or rule that stands alone was not written as a list.
+    table = place.split("[")[0]
+    if isinstance(given.get(table), dict):
+        place = place.replace(f"{table}[1]", table, 1)
+    place = re.sub(r"(\.columns\.[^.\[]+)\[1\]", r"\1", place)
     seen = error["input"]
     value = None if isinstance(seen, dict | list | tuple) or seen is None else str(seen)
     rule = str(error["msg"]).removeprefix("Value error, ")
-    return Detail(f"{name}, {place.removeprefix('.tables').lstrip('.')}", value, rule, f"Correct it. {GUIDE}")
+    for theirs, ours in (("dictionary", "table"), ("tuple", "list"), ("string", "text")):
+        rule = rule.replace(f"Input should be a valid {theirs}", f"it is a {ours}")
+    return Detail(f"{name}, {place}", value, rule, f"Correct it. {GUIDE}")
 
 
 def _calendar_value(value: object) -> object:
@@ -140,6 +149,10 @@ def _calendar_value(value: object) -> object:
 def _calendar_problems(name: str, section: Mapping[str, object]) -> list[Detail]:
     written = {key: _calendar_value(value) for key, value in section.items()}
     as_of = written.pop("as_of", None)
+    if "listed_periods" in written:
+        return [
+            Detail(f"{name}, calendar.listed_periods", None, "periods are a table", f"Map the table periods. {GUIDE}")
+        ]
     try:
         calendar = Calendar.from_dict({"base_currency": "XXX"} | written)
         if as_of is not None:
@@ -180,6 +193,12 @@ def _source_problems(table: str, source: Source) -> Iterator[tuple[str, str]]:
     missing = [column for column in required if column not in given]
     if missing and not source.rows:
         yield ".columns", f"{', '.join(missing)}: required in {table}"
+    for count, row in enumerate(source.rows, start=1):
+        if lacking := [column for column in required if column not in row]:
+            yield f".rows[{count}]", f"{', '.join(lacking)}: required in {table}"
+    told_before = any(rule.previous for rule in source.columns.get("old_value", ()))
+    if (source.fields or told_before) and "new_value" not in source.columns:
+        yield ".columns", "new_value: what the field changed to"
     for column in source.since:
         if column not in source.columns or _kind_of(table, column, source.columns[column]) not in ("date", "instant"):
             yield f".since.{column}", "a day or moment of this table's columns"

@@ -1,5 +1,6 @@
 """The language of mapping files: what may stand in one and in what form; docs/mapping.md is its reference."""
 
+import codecs
 import datetime
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -82,6 +83,13 @@ Patterns = Annotated[tuple[Annotated[str, BeforeValidator(_check_format)], ...],
 Zone = Annotated[str, BeforeValidator(_check_zone)]
 
 
+def _check_encoding(name: str) -> str:
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        raise ValueError("an encoding such as utf-8 or cp1252") from None
+
+
 class Written(_Strict):
     """How values are written; what is left out holds on from the level above."""
 
@@ -92,7 +100,13 @@ class Written(_Strict):
     thousands: Literal[",", ".", " ", "'"] | None = None
     units: Several | None = None
     delimiter: Literal[",", ";", "\t", "|"] | None = None
-    encoding: str | None = None
+    encoding: Annotated[str, BeforeValidator(_check_encoding)] | None = None
+
+    @model_validator(mode="after")
+    def _two_signs(self) -> "Written":
+        if self.thousands is not None and self.thousands == (self.decimal or "."):
+            raise ValueError("decimal and thousands are two signs; the decimal sign is a point if it is not given")
+        return self
 
     def over(self, general: Formats) -> Formats:
         """The general formats with these in their place."""

@@ -310,6 +310,15 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are(foreign: Fore
     assert foreign.run().mapping == [{"what": "deals.columns.amount", "because": "there is no column Worth"}]
 
 
+def test_without_its_condition_a_conditional_value_is_not_taken(foreign: Foreign):
+    foreign.mapping = (
+        "partial = true\n" + foreign.mapping + 'closed_at = { column = "Born", when = { Gone = ["true"] } }\n'
+    )
+    report = foreign.run()
+    assert report.mapping == [{"what": "deals.columns.closed_at.when", "because": "there is no column Gone"}]
+    assert foreign.rows("deals", "closed_at") == [(None,), (None,)]
+
+
 # -- histories -------------------------------------------------------------------------------------------------------
 
 CHANGES = ("deal_id", "changed_at", "field", "old_value", "new_value")
@@ -411,8 +420,8 @@ def test_a_state_that_cannot_be_read_is_refused_under_its_own_column(foreign: Fo
     [
         (("[deals]", "[deal]"), "mapping.toml, deal: None: the sections are"),
         (('deal_id = "Id"\n', ""), "deals.columns: None: deal_id: required in deals"),
-        (('file = "Opps.csv"', 'flie = "Opps.csv"'), "deals[1]: None: unknown: flie; the keys are file"),
-        (('"Born"', '{ colum = "Born" }'), "deals[1].columns.created_at[1]: None: unknown: colum"),
+        (('file = "Opps.csv"', 'flie = "Opps.csv"'), "deals: None: unknown: flie; the keys are file"),
+        (('"Born"', '{ colum = "Born" }'), "deals.columns.created_at: None: unknown: colum"),
         (('"Born"', '{ column = "Born", format = "MM/DD/YYYY" }'), "MM/DD/YYYY: a format is written with codes"),
         (('"Born"', '{ column = "Born", format = "%Q" }'), "%Q: not a format"),
         (('"Born"', '{ column = "Born", time_zone = "Mars" }'), "Mars: an IANA time zone"),
@@ -428,6 +437,19 @@ def test_a_state_that_cannot_be_read_is_refused_under_its_own_column(foreign: Fo
         (("[deals]", '[calendar]\ntimezone = "UTC"\n[deals]'), "mapping.toml, calendar.timezone"),
         (("[deals]", "[calendar]\nas_of = 'soon'\n[deals]"), "mapping.toml, calendar.as_of: soon: a moment is"),
         (("[deals]", "deals = 3\n[deals]"), "a mapping is written in TOML"),
+        (("[deals]", "[calendar]\nlisted_periods = []\n[deals]"), "calendar.listed_periods: None: periods are a table"),
+        (("[deals]", "[formats]\nthousands = '.'\n[deals]"), "formats: None: decimal and thousands are two"),
+        (("[deals]", "[formats]\nencoding = 'nonsense'\n[deals]"), "formats.encoding: nonsense: an encoding such as"),
+        (("[deals]", "[stages]\nrows = [{ stage = 'Open' }]\n[deals]"), "stages.rows[1]: None: sort_order, is"),
+        (
+            ("[deals]", "[deal_history]\nfile = 'x'\nfields = { a = 'stage' }\ncolumns = { field = 'y' }\n[deals]"),
+            "deal_history.columns: None: deal_id, changed_at: required",
+        ),
+        (
+            ("[deals]", "[deal_history]\nfile = 'x'\ncolumns = { old_value = { previous = true } }\n[deals]"),
+            "deal_history.columns: None: new_value: what the field changed to",
+        ),
+        (("[deals.columns]", "rows = 3\n[deals.columns]"), "mapping.toml, deals.rows: 3: it is a list"),
         (("[deals]", "partial = 'perhaps'\n[deals]"), "mapping.toml, partial: perhaps"),
     ],
 )  # fmt: skip
