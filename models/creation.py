@@ -217,7 +217,10 @@ def _amounts(won: pd.DataFrame, overall: float) -> tuple[np.ndarray, float]:
 def _past_periods(
     lives: pd.DataFrame, curves: Mapping[Any, np.ndarray], calendar: Calendar, known_at: pd.Timestamp
 ) -> pd.DataFrame:
-    """Wins of deals created later in a period, and expected: for past whole periods, deal types, shares of it left."""
+    """Wins of deals created later in a period, and expected: for past whole periods, deal types, shares of it left.
+
+    A period counts half as much as one that ended `_HALF_LIFE_DAYS` later: its weight.
+    """
     first = lives["created_at"].min()
     periods: list[Period] = []
     period = calendar.previous_period(calendar.period_of(known_at))
@@ -227,6 +230,7 @@ def _past_periods(
     rows = []
     for period in periods:
         length = (period.end_at - period.start_at).total_seconds() / _DAY
+        weight = 0.5 ** ((known_at - period.end_at).total_seconds() / _DAY / _HALF_LIFE_DAYS)
         created = lives[(lives["created_at"] >= period.start_at) & (lives["created_at"] < period.end_at)]
         won = created[created["is_won"] & (created["booked_on"] < pd.Timestamp(period.end))]
         for kind, curve in curves.items():
@@ -235,12 +239,13 @@ def _past_periods(
                 days = left * length
                 moment = period.end_at - pd.Timedelta(seconds=round(days * _DAY))
                 expected = own / length * float((_won_in(curve) * _days_at_work(days)).sum())
-                rows.append((period.start, kind, left, int((won_own > moment).sum()), expected))
-    return pd.DataFrame(rows, columns=["period_start", "deal_type", "left", "wins", "expected"])
+                rows.append((period.start, weight, kind, left, int((won_own > moment).sum()), expected))
+    return pd.DataFrame(rows, columns=["period_start", "weight", "deal_type", "left", "wins", "expected"])
 
 
 def _end_factors(past: pd.DataFrame) -> Callable[[str], np.ndarray]:
     """Wins over expected wins by share of the period left: the pooled ratio, each type's shrunk toward it."""
+    past = past.assign(wins=past["wins"] * past["weight"], expected=past["expected"] * past["weight"])
     pooled = past.groupby("left")[["wins", "expected"]].sum().reindex(list(_LEFT_SHARES), fill_value=0.0)
     overall = (pooled["wins"] + _PRIOR_WINS) / (pooled["expected"] + _PRIOR_WINS)
 

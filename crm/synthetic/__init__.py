@@ -18,7 +18,7 @@ from crm.synthetic.config import (
 )
 from crm.synthetic.exports import export
 from crm.synthetic.simulation import CompanyState, simulate
-from crm.synthetic.truth import Futures, TrueOutcomes, run_forward, true_outcomes
+from crm.synthetic.truth import Futures, TrueOutcomes, run_forward, true_bookings, true_outcomes
 
 __all__ = [
     "CompanyConfig",
@@ -28,5 +28,6 @@ __all__ = [
     "export",
     "run_forward",
     "simulate",
+    "true_bookings",
     "true_outcomes",
 ]

@@ -134,6 +134,18 @@ def true_outcomes(state: CompanyState, k: int, seed: int) -> TrueOutcomes:
     )
 
 
+def true_bookings(state: CompanyState, k: int, seed: int) -> np.ndarray:
+    """(k, reps) bookings of the whole current period in `k` futures, base currency; reps as `company.user_ids` starts.
+
+    As `true_outcomes(...).bookings` for the same seed, without looking further ahead than the period's end: a win that
+    is cancelled later stays.
+    """
+    company = state.company
+    start, end = company.quarter(state.day)
+    booked = run_forward(state, end - state.day, seed, k).bookings
+    return won_to_date(state) + _by_rep(company, booked, booked["day"] >= start, k)
+
+
 def won_to_date(state: CompanyState) -> np.ndarray:
     """(reps,) bookings of the current fiscal period so far, base currency."""
     rows, company = state.world.rows, state.company

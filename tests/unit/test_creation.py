@@ -95,6 +95,21 @@ def test_renewals_created_on_a_periods_first_day_bring_nothing_more_late_in_it()
     assert model.arrivals(EURO_QUARTERS.period_of(tables.as_of), late)["wins"].sum() < 1.5
 
 
+def test_late_in_a_period_the_latest_periods_count_most():
+    # A deal a day: in the quarters of 2025 it was won after twelve days, in the first of 2026 every fourth one was.
+    deals = []
+    for day in range(455):
+        created = pd.Timestamp("2025-01-01 12:00") + pd.Timedelta(days=day)
+        is_won = created.year == 2025 or day % 4 == 0
+        stage, closed = "Won" if is_won else "Lost", created + pd.Timedelta(days=12)
+        deals.append({"created_at": f"{created.isoformat()}Z", "stage": stage, "closed_at": f"{closed.isoformat()}Z"})
+    tables = company(*[deal for deal in deals if deal["closed_at"] < "2026-04-01"], as_of="2026-04-01")
+    model = fit_creation(tables, build_history(tables), tables.as_of)
+    # About 78 wins a quarter of 2025 and 20 of 2026, 67 expected of each. The quarters weigh .25, .35, .5, .71 and 1:
+    # (142 + 20) of 190; were all alike, it would be 332 of 338.
+    assert model.streams["(none)"].end_factor[-1] == pytest.approx(162 / 190, abs=0.03)
+
+
 def test_what_happens_after_the_training_moment_teaches_nothing():
     tables = steady(300, cycle_days=10)
     later = company(

@@ -10,7 +10,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from crm.contract import DTYPES, TABLES, empty_frame
-from crm.synthetic import CompanyConfig, CompanyState, export, run_forward, simulate, true_outcomes
+from crm.synthetic import CompanyConfig, CompanyState, export, run_forward, simulate, true_bookings, true_outcomes
 from crm.synthetic.company import Company
 from crm.synthetic.config import calendar_day, day_number, day_start
 from crm.synthetic.deals import OPEN, WON
@@ -370,6 +370,13 @@ def test_the_counts_of_the_truth_add_up():
     again = true_outcomes(state, k=8, seed=1)
     assert np.array_equal(truth.won_365, again.won_365) and np.array_equal(truth.bookings, again.bookings)
     assert not np.array_equal(truth.bookings, true_outcomes(state, k=8, seed=2).bookings)
+
+
+def test_bookings_alone_are_those_of_the_whole_truth_but_for_wins_cancelled_when_the_period_is_over():
+    steady, reopening = company(SMALL, EARLIER), company(EVERYTHING, EARLIER)
+    assert np.allclose(true_bookings(steady, k=3, seed=1), true_outcomes(steady, k=3, seed=1).bookings)
+    later = true_outcomes(reopening, k=8, seed=1).bookings
+    assert (true_bookings(reopening, k=8, seed=1) >= later - 0.01).all()
 
 
 def test_won_to_date_is_what_the_export_shows_at_the_rate_of_the_period_start():

@@ -1,0 +1,216 @@
+"""The quarter's forecast against the truth: how far from what may come it is, at every level of the hierarchy.
+
+    python -m benchmarks.bench_revenue [--seeds 1 2 3 4 5] [--weeks 17] [--futures 200] [--keep FOLDER]
+
+Every company lives twice: steady, and with buyers who have decided more slowly and said no more often for so many weeks
+before the training moment. A model is trained at the start of a quarter and forecasts it on four Tuesdays. Each day is
+run forward many times, so a forecast is judged by all the quarters that may come of it, not by the one that came. The
+others name one number; their quantiles are that number plus those of the errors which the same forecaster made on the
+same day of up to eight past quarters, at all nodes of the level. `truth` are the quantiles of the futures themselves.
+Losses are shares of what a node of the level truly brings, on average.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.judging import difference
+from crm.calendar import Period
+from crm.hierarchy import place_owners
+from crm.history import DealHistory, build_history, open_deals
+from crm.synthetic import CompanyConfig, CompanyState, export, simulate, true_bookings
+from crm.tables import CrmTables
+from models.bundle import Bundle
+from models.forecaster import QUANTILES, forecast_nodes
+from models.revenue_baselines import first_day
+from models.review import books_close_at, called_nodes, caller_record, final_bookings, review_rows, with_actual
+from models.scorer import score_deals
+from training.fit import fit_bundle
+from training.scoreboard import crps, pinball_losses
+
+TRAINED_ON = date(2026, 1, 5)
+DAYS_AFTER = (1, 22, 43, 64)
+PAST_PERIODS = 8
+NODE_LEVELS = ("company", "region", "team", "rep")
+QUANTILE_LEVELS = np.array(list(QUANTILES.values()))
+LARGEST_ERROR = {"steady": 0.06, "shifted": 0.10}
+RIVALS = ("same_day_conversion", "call_corrected commit", "call_corrected most_likely", "call_corrected best_case")
+JUDGED = ("model", *RIVALS, "stage_weighted", "truth")
+NODE = ["node_type", "node_id"]
+
+
+def main() -> int:
+    """Print what each forecaster is worth; exit 1 if a promise does not hold."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    arguments.add_argument("--weeks", type=int, default=17)
+    arguments.add_argument("--futures", type=int, default=200)
+    arguments.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what was found here, and go on from it")
+    chosen = arguments.parse_args()
+    kept = []
+    for name, weeks in (("steady", None), ("shifted", chosen.weeks)):
+        parts = []
+        for seed in chosen.seeds:
+            parts.append(kept_company(chosen.keep, seed, weeks, futures=chosen.futures))
+            print(f"{name} {seed}: {told_company(parts[-1])}", flush=True)
+        kept += tell(pd.concat(parts, ignore_index=True), name)
+    for promise, holds in kept:
+        print(f"{'kept' if holds else 'NOT KEPT'}: {promise}")
+    return 0 if all(holds for _, holds in kept) else 1
+
+
+def kept_company(folder: Path | None, seed: int, weeks: int | None, *, futures: int) -> pd.DataFrame:
+    """As `judge_company`, read from the folder where an earlier run has left it there."""
+    if folder is None:
+        return judge_company(seed, weeks, futures=futures)
+    path = folder / f"{seed}-{weeks or 'steady'}-{futures}.parquet"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        judge_company(seed, weeks, futures=futures).to_parquet(path, index=False)
+    return pd.read_parquet(path)
+
+
+def judge_company(seed: int, weeks: int | None, *, futures: int) -> pd.DataFrame:
+    """A row per day, node and forecaster: what it said of the node's quarter, and what that cost; see `judge_day`."""
+    shift = None if weeks is None else TRAINED_ON - timedelta(weeks=weeks)
+    state = simulate(CompanyConfig(seed=seed, regime_shift_on=shift), TRAINED_ON)
+    tables = export(state)
+    bundle = fit_bundle(tables, tables.as_of).bundle
+    bundle = replace(bundle, manifest={**bundle.manifest, "model_version": "benchmark"})
+    parts = []
+    for days in DAYS_AFTER:
+        state = state.advance(TRAINED_ON + timedelta(days=days))
+        parts.append(judge_day(bundle, state, futures=futures).assign(seed=seed, days=days))
+    return pd.concat(parts, ignore_index=True)
+
+
+def judge_day(bundle: Bundle, state: CompanyState, *, futures: int) -> pd.DataFrame:
+    """Frame: node_type, node_id, who, value and true mean (money), pinball_loss, crps (shares), covered (0..1)."""
+    tables = replace(export(state), field_classes=bundle.field_classes)
+    history = build_history(tables)
+    as_of, period = tables.as_of, tables.calendar.period_of(tables.as_of)
+    scores = score_deals(bundle, tables, history, open_deals(history, as_of), explain=False)
+    nodes = forecast_nodes(bundle, tables, history, scores, as_of=as_of, period=period)
+    record = caller_record(tables, history, as_of)
+    rows = named(review_rows(tables, history, nodes, record, cut=as_of, period=period, basis="replayed"))
+    rows = with_past_errors(rows, past_errors(tables, history, record))
+    truth = dict(true_nodes(tables, history, state, futures))
+    perfect = [
+        {**dict(zip(NODE, node, strict=True)), "who": "truth", "value": money.mean()}
+        | dict(zip(QUANTILES, np.quantile(money, QUANTILE_LEVELS), strict=True))
+        for node, money in truth.items()
+    ]
+    rows = pd.concat([rows, pd.DataFrame(perfect)], ignore_index=True)
+    rows = rows[[node in truth for node in zip(*(rows[name] for name in NODE), strict=True)]]
+    costs = [_cost(row[list(QUANTILES)], truth[row["node_type"], row["node_id"]]) for _, row in rows.iterrows()]
+    judged = pd.concat([rows[[*NODE, "who", "value"]].reset_index(drop=True), pd.DataFrame(costs)], axis=1)
+    # The same yardstick for all nodes of a level: who sells little does not weigh more.
+    typical = judged[judged["who"] == "truth"].groupby("node_type")["true_mean"].mean()
+    scale = judged["node_type"].map(typical)
+    return judged.assign(pinball_loss=judged["pinball_loss"] / scale, crps=judged["crps"] / scale)
+
+
+def _cost(said: pd.Series, money: np.ndarray) -> dict[str, float]:
+    quantiles = np.tile(said.to_numpy(dtype=float), (len(money), 1))
+    return {
+        "true_mean": money.mean(),
+        "pinball_loss": pinball_losses(quantiles, QUANTILE_LEVELS, money).mean(),
+        "crps": crps(quantiles, QUANTILE_LEVELS, money).mean(),
+        "covered": np.mean((money >= said["p10"]) & (money <= said["p90"])),
+    }
+
+
+def true_nodes(
+    tables: CrmTables, history: DealHistory, state: CompanyState, futures: int
+) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+    """Each node with (futures,) bookings of the quarter; reps are where they are now."""
+    money = true_bookings(state, futures, seed=99)
+    reps = pd.Series(state.company.user_ids[: money.shape[1]], dtype="str")
+    places = place_owners(tables, history, reps, pd.Series(tables.as_of, reps.index))
+    yield ("company", "company"), money.sum(axis=1)
+    for level in ("region", "team", "rep"):
+        for node in places[level].unique():
+            yield (level, node), money[:, (places[level] == node).to_numpy()].sum(axis=1)
+
+
+def past_errors(tables: CrmTables, history: DealHistory, record: pd.DataFrame) -> pd.DataFrame:
+    """What everybody but the model missed by on this day of past quarters: node_type, who, error (said less came)."""
+    calendar, now = tables.calendar, tables.calendar.period_of(tables.as_of)
+    ended: list[Period] = []
+    period = calendar.previous_period(now)
+    while period.start_at >= first_day(tables) and len(ended) < PAST_PERIODS:
+        if books_close_at(calendar, period) <= tables.as_of:
+            ended.append(period)
+        period = calendar.previous_period(period)
+    parts = []
+    for period in ended:
+        then = period.start_at + (tables.as_of - now.start_at)
+        nodes = called_nodes(tables, history, then, period)
+        rows = review_rows(tables, history, nodes, record, cut=then, period=period, basis="replayed")
+        parts.append(with_actual(rows, final_bookings(tables, history, period, tables.as_of)))
+    return named(pd.concat(parts, ignore_index=True))
+
+
+def with_past_errors(rows: pd.DataFrame, past: pd.DataFrame) -> pd.DataFrame:
+    """Quantiles for who gave none; without past errors a number stands for all of them."""
+    missed = {key: -group["error"].dropna() for key, group in past.groupby(["node_type", "who"])}
+    rows = rows.copy()
+    for place, row in rows[rows["p50"].isna()].iterrows():
+        errors = missed.get((row["node_type"], row["who"]), pd.Series([0.0]))
+        rows.loc[place, list(QUANTILES)] = row["value"] + np.quantile(errors, QUANTILE_LEVELS)
+    return rows
+
+
+def named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Review rows of those who are judged, with the forecaster and category as one name."""
+    who = rows["forecaster"] + rows["category"].map(" {}".format, na_action="ignore").fillna("")
+    return rows.assign(who=who)[who.isin(JUDGED).to_numpy()]
+
+
+def told_company(rows: pd.DataFrame) -> str:
+    """The company's error on each day, by the model."""
+    own = rows[(rows["who"] == "model") & (rows["node_type"] == "company")]
+    return ", ".join(f"{error:+.3f}" for error in own["value"] / own["true_mean"] - 1)
+
+
+def tell(rows: pd.DataFrame, name: str) -> list[tuple[str, bool]]:
+    """Print the tables of the steady or the shifted companies; the promises, and whether each holds."""
+    rows = rows.assign(missed=(rows["value"] - rows["true_mean"]).abs())
+    kept, model = [], rows[rows["who"] == "model"]
+    print(f"{name:10}{'':28}{'|error|':>9}{'bias':>8}{'pinball':>9}{'CRPS':>8}{'80 %':>7}   model less it: CRPS")
+    for level in NODE_LEVELS:
+        for who in JUDGED:
+            own = rows[(rows["node_type"] == level) & (rows["who"] == who)]
+            total = own["true_mean"].sum()
+            error, bias = own["missed"].sum() / total, own["value"].sum() / total - 1
+            numbers = own[["pinball_loss", "crps", "covered"]].mean()
+            line = f"{level:10}{who:28}{error:9.3f}{bias:+8.3f}" + "{:9.4f}{:8.4f}{:7.3f}".format(*numbers)
+            less = {}
+            if who not in ("model", "truth"):
+                both = model.merge(own, on=["seed", "days", *NODE], suffixes=("", "_other"))
+                for metric in ("crps", "pinball_loss"):
+                    told = difference(*(both[c].to_numpy() for c in (metric, f"{metric}_other", "seed", "days")))
+                    less[metric] = told
+                line += "   {:+.4f} [{:+.4f}, {:+.4f}]".format(*less["crps"].to_dict().values())
+            print(line, flush=True)
+            promised = less.items() if who in RIVALS else ()
+            kept += [(f"{name}, {level}: {metric} below that of {who}", told.high < 0) for metric, told in promised]
+        covered = model.loc[model["node_type"] == level, "covered"].mean()
+        kept.append((f"{name}, {level}: the 80 % range covers 72 to 88 % ({covered:.1%})", 0.72 <= covered <= 0.88))
+    company = model[model["node_type"] == "company"]
+    error = (company["missed"] / company["true_mean"]).mean()
+    limit = LARGEST_ERROR[name]
+    kept.append((f"{name}: the company's mean within {limit:.0%} ({error:.1%})", error <= limit))
+    covered = model.groupby("node_type")["covered"].mean().mean()
+    kept.append((f"{name}: all levels together 76 to 84 % ({covered:.1%})", 0.76 <= covered <= 0.84))
+    return kept
+
+
+if __name__ == "__main__":
+    sys.exit(main())
