@@ -178,7 +178,8 @@ def _deals(file: _File) -> Iterator[str]:
         told = [] if stages is None or column == "stage" else filled_for_some(file.text[name], stages)
         if told and column == "close_date" and "closed_at" not in matched:
             lines.append(
-                _line("closed_at", (name, looks)) + f": filled for {', '.join(told)} only, so the day of closing"
+                _line("closed_at", (name, looks))
+                + f": filled for {', '.join(map(_quoted, told))} only, so the day of closing"
             )
         elif told and column not in ("created_at", "closed_at", "is_closed", "is_won"):
             outcome.append(f"# {_line(column, (name, looks))}{_outcome(told)}")
@@ -266,7 +267,7 @@ def _remark(values: pd.Series, stages: pd.Series | None) -> str:
 
 
 def _outcome(stages: list[str]) -> str:
-    return f" filled for {', '.join(stages)}, hardly for others: it may tell the outcome"
+    return f" filled for {', '.join(map(_quoted, stages))}, hardly for others: it may tell the outcome"
 
 
 def _plain(name: str) -> str:
@@ -275,4 +276,4 @@ def _plain(name: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from crm.errors import DataUnusable, UsageError
 from crm.ingest import import_folder
@@ -68,7 +70,7 @@ def test_columns_are_matched_by_name_and_look_and_a_filled_in_proposal_imports(t
         'created_at = { column = "Opened", format = "%m/%d/%Y" }',
         'stage = "Phase"',
         'amount = { column = "Value", decimal = ",", thousands = "." }',
-        '# "Reason" = "Reason"  # filled for Won, hardly for others: it may tell the outcome',
+        '# "Reason" = "Reason"  # filled for "Won", hardly for others: it may tell the outcome',
         'user_id = "Rep"',
     ):
         assert f"\n{line}" in proposal.text
@@ -137,3 +139,21 @@ def test_a_folder_without_tables_is_refused(tmp_path: Path):
         propose_mapping(tmp_path)
     with pytest.raises(UsageError, match="is not a folder"):
         propose_mapping(tmp_path / "nowhere")
+
+
+words = st.sampled_from(
+    ["id", "created", "stage", "amount", "close date", "x", 'say "no"', "a\nb", "", "Ä", "#", "1.5", "2026-01-01"]
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(words.filter(lambda word: "\n" not in word), min_size=1, max_size=5, unique=True),
+    st.lists(words, min_size=1, max_size=4),
+)
+def test_whatever_the_files_hold_the_proposal_is_toml(tmp_path_factory, header: list[str], cells: list[str]):
+    folder = tmp_path_factory.mktemp("export")
+    rows = [[cells[(row + place) % len(cells)] for place in range(len(header))] for row in range(12)]
+    frame = pd.DataFrame(rows, columns=header)
+    frame.to_csv(folder / "say #1.csv", index=False)
+    proposed(folder)
