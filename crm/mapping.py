@@ -200,7 +200,10 @@ def _source_problems(table: str, source: Source) -> Iterator[tuple[str, str]]:
     if (source.fields or told_before) and "new_value" not in source.columns:
         yield ".columns", "new_value: what the field changed to"
     for column in source.since:
-        if column not in source.columns or _kind_of(table, column, source.columns[column]) not in ("date", "instant"):
+        if column not in source.columns or kind_of_column(table, column, source.columns[column]) not in (
+            "date",
+            "instant",
+        ):
             yield f".since.{column}", "a day or moment of this table's columns"
         elif not _is_day(source.since[column]):
             yield f".since.{column}", "a day, YYYY-MM-DD"
@@ -214,7 +217,7 @@ def _column_problems(table: str, source: Source) -> Iterator[tuple[str, str]]:
             yield f".columns.{column}", "the name is used by dealcast itself"
         if TABLES[table].columns.get(column) and any(rule.kind for rule in rules):
             yield f".columns.{column}.kind", f"its kind is known: {TABLES[table].columns[column].kind}"
-        kind = _kind_of(table, column, rules)
+        kind = kind_of_column(table, column, rules)
         for rule in rules:
             if rule.previous and (table not in HISTORIES or column != "old_value"):
                 yield (
@@ -234,14 +237,10 @@ def _column_problems(table: str, source: Source) -> Iterator[tuple[str, str]]:
                 yield f".columns.{column}", "decimal, thousands, units and times belong to numbers; say kind"
 
 
-def _kind_of(table: str, column: str, rules: tuple[Rule, ...]) -> Kind:
-    known = TABLES[table].columns.get(column)
-    return known.kind if known else next((rule.kind for rule in rules if rule.kind), "text")
-
-
 def kind_of_column(table: str, column: str, rules: tuple[Rule, ...]) -> Kind:
     """The kind of value a column is mapped to: the contract's, else what the mapping says, else text as it stands."""
-    return _kind_of(table, column, rules)
+    known = TABLES[table].columns.get(column)
+    return known.kind if known else next((rule.kind for rule in rules if rule.kind), "text")
 
 
 def _is_day(text: str) -> bool:
