@@ -28,6 +28,8 @@ _LATEST_PERIODS = 8
 _PRIOR_DEALS = 20.0
 _PRIOR_WINS = 5.0
 _PRIOR_RATE_SPREAD, _PRIOR_PERIODS = 0.25, 3.0
+# Until a period begins its rates wander: of the log, by so much within a year (docs/decisions/revenue.md).
+_WANDERING_A_YEAR = 0.3
 _DAY = 86400.0
 
 
@@ -72,16 +74,18 @@ class CreationModel:
 
         Returns
         -------
-        Frame, a row per deal type: deal_type, wins (expected number), amount (mean per win), amount_cv, rate_spread.
+        Frame, a row per deal type: deal_type, wins (expected number), amount (mean per win), amount_cv, rate_spread
+        (the more, the further ahead the period is).
         """
         start, end = (max((at - as_of).total_seconds() / _DAY, 0.0) for at in (period.start_at, period.end_at))
         left = min((period.end_at - as_of) / (period.end_at - period.start_at), 1.0)
+        rate_spread = float(np.sqrt(self.rate_spread**2 + _WANDERING_A_YEAR**2 * start / 365))
         rows = []
         for deal_type, stream in self.streams.items():
             weight = np.array(stream.won_in) * (_days_at_work(end) - _days_at_work(start))
             wins = stream.per_day * weight.sum() * np.interp(left, _LEFT_SHARES, stream.end_factor)
             amount = (weight * stream.amount_in).sum() / weight.sum() if weight.sum() > 0 else 0.0
-            rows.append((deal_type, wins, amount, stream.amount_cv, self.rate_spread))
+            rows.append((deal_type, wins, amount, stream.amount_cv, rate_spread))
         return pd.DataFrame(rows, columns=["deal_type", "wins", "amount", "amount_cv", "rate_spread"])
 
     def to_dict(self) -> dict[str, Any]:

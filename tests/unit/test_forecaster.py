@@ -146,6 +146,18 @@ def test_the_next_period_takes_its_own_chances_and_one_further_ahead_is_refused_
     assert row(forecast({}, period=later, given=pd.Series({"deal-0": 0.05})))["mean"] == pytest.approx(5.0)
 
 
+def test_the_further_ahead_a_period_the_wider_its_range_for_what_it_brings():
+    quarter, widths, means = QUARTER, [], []
+    for _ in range(6):
+        quarter = EURO_QUARTERS.next_period(quarter)
+        ahead = row(forecast({}, period=quarter, given=pd.Series({"deal-0": 0.0}), creation=DAILY))
+        widths.append((ahead["p90"] - ahead["p10"]) / ahead["mean"])
+        means.append(ahead["mean"] / (quarter.end - quarter.start).days)
+    assert means == pytest.approx([means[0]] * 6, rel=0.01)
+    # Of one quarter and of six quarters ahead; a range of nothing to twice the mean is as good as none.
+    assert np.all(np.diff(widths) > 0) and 0.5 < widths[0] and 0.1 < widths[5] - widths[0] and widths[5] < 2.0
+
+
 def test_a_period_that_is_over_is_what_was_won_in_it():
     rows = forecast(won("2026-03-20"), {}, period=EURO_QUARTERS.previous_period(QUARTER), creation=DAILY)
     assert row(rows)[["won_to_date", "mean", "p05", "p95"]].tolist() == [100.0] * 4
