@@ -8,7 +8,7 @@ known, and the features as expressions of that.
 The dialect is what DuckDB and Spark share: no ASOF, no DISTINCT windows, no date arithmetic; instants are seconds.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -30,21 +30,16 @@ def compile_features(features: Iterable[Feature], inputs: Inputs, *, given: Coll
     """
     features = list(features)
     plan = _plan(features, inputs)
-    steps, joins = [_LAST_STATE], []
-    for source in SOURCES:
-        its = plan.of("deal", source)
-        if its:
-            steps.append(_deal_level(source, its, plan))
-            joins.append(f"LEFT JOIN {source}_level ON {source}_level.spine_row = located.spine_row")
+    steps = [_LAST_STATE]
+    sources = [source for source in SOURCES if plan.of("deal", source)]
+    steps += [_deal_level(source, plan.of("deal", source), plan) for source in sources]
     parties = [party for party in PARTIES if plan.of(party)]
-    steps.append(_located(parties, plan))
+    steps += [_located(parties, plan), _told_of_deals(sources, plan)]
     for party in parties:
         if party not in given:
             wanted = f"SELECT DISTINCT {party}_key AS party, as_of AS moment FROM located WHERE {party}_key IS NOT NULL"
             steps += _party_level(party, plan.of(party), wanted, inputs, only_wanted=True)
-        same = f"{party}_level.party = located.{party}_key AND {party}_level.moment = located.as_of"
-        joins.append(f"LEFT JOIN {party}_level ON {same}")
-    steps.append(_known(joins, plan))
+    steps += [*_told_of_parties(parties, plan), _known(plan)]
     columns = [
         f"{_typed(declared, _filled(declared.term, plan.name_of))} AS {quoted(declared.name)}" for declared in features
     ]
@@ -100,7 +95,7 @@ class _Plan:
 
     def in_level(self, term: Term) -> str:
         assert isinstance(term, Aggregate)
-        return f"{term.source if term.entity == 'deal' else term.entity}_level.{self.aggregates[term]}"
+        return f"{term.source}_level.{self.aggregates[term]}"
 
     def of(self, entity: str, source: str | None = None) -> dict[Aggregate, str]:
         """The aggregates of the deal's rows of one source, or of a party's."""
@@ -135,16 +130,38 @@ def _filled(term: Term, leaf: Callable[[Term], str]) -> str:
     return term.template.format(*(_filled(part, leaf) for part in term.parts))
 
 
-def _known(joins: Iterable[str], plan: _Plan) -> str:
+def _told_of_deals(sources: Iterable[str], plan: _Plan) -> str:
+    """The levels of the deals' rows side by side, apart from all else: what a join carries along is what it costs."""
+    columns = [name for source in sources for name in plan.of("deal", source).values()]
+    joins = [f" LEFT JOIN {source}_level ON {source}_level.spine_row = spine.spine_row" for source in sources]
+    return f"deals_told AS (SELECT {', '.join(['spine.spine_row', *columns])} FROM spine{''.join(joins)})"
+
+
+def _told_of_parties(parties: Sequence[str], plan: _Plan) -> list[str]:
+    """The same of the parties' levels."""
+    keys = [f"{party}_key" for party in parties]
+    columns = [name for party in parties for name in plan.of(party).values()]
+    joins = [
+        f" LEFT JOIN {party}_level ON {party}_level.party = keyed.{party}_key AND {party}_level.moment = keyed.as_of"
+        for party in parties
+    ]
+    return [
+        f"keyed AS (SELECT {', '.join(['spine_row', 'as_of', *keys])} FROM located)",
+        f"parties_told AS (SELECT {', '.join(['keyed.spine_row', *columns])} FROM keyed{''.join(joins)})",
+    ]
+
+
+def _known(plan: _Plan) -> str:
     """Every ready column and aggregate once, the latter NULL where it is not known, however many features read it."""
     columns = [f"located.{name}" for name in plan.columns.values()]
     values = [f"{_if_known(aggregate, plan)} AS {name}" for aggregate, name in plan.aggregates.items()]
-    return f"known AS (SELECT {_listed(['located.spine_row', *columns, *values])}\n  FROM located {' '.join(joins)})"
+    joins = [f" LEFT JOIN {told} ON {told}.spine_row = located.spine_row" for told in ("deals_told", "parties_told")]
+    return f"known AS (SELECT {_listed(['located.spine_row', *columns, *values])}\n  FROM located{''.join(joins)})"
 
 
 def _if_known(term: Term, plan: _Plan) -> str:
     assert isinstance(term, Aggregate)
-    value = plan.in_level(term)
+    value = f"{'deals' if term.entity == 'deal' else 'parties'}_told.{plan.aggregates[term]}"
     if term.without_rows is not None:
         value = f"COALESCE({value}, {number(term.without_rows)})"
     known = _is_known(term, plan)
@@ -165,7 +182,7 @@ def _is_known(aggregate: Aggregate, plan: _Plan) -> str | None:
         start = _filled(aggregate.parts[0], partial(_if_known, plan=plan))
     elif aggregate.without_rows is not None:
         # Rows cannot be older than the deal, whatever the window.
-        start = f"opening_level.{plan.aggregates[_CREATED_AT]}"
+        start = f"deals_told.{plan.aggregates[_CREATED_AT]}"
         if aggregate.days is not None:
             start = f"GREATEST({start}, located.as_of - {number(aggregate.days * DAY)})"
     known = f"{start} >= {number(max(at for at in begun if at is not None))}"
