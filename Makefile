@@ -54,10 +54,13 @@ quick: $(READY) lint  ## The tests that take seconds
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow" tests/architecture tests/docs tests/spec tests/unit
 
 bench: $(READY)  ## Each promise of speed and skill, measured on this machine
-	for promise in $(filter-out bench_bank bench_rivals,$(basename $(notdir $(wildcard benchmarks/bench_*.py)))); do $(BIN)/python -m benchmarks.$$promise; done
+	for promise in $(filter-out bench_bank bench_revenue bench_rivals,$(basename $(notdir $(wildcard benchmarks/bench_*.py)))); do $(BIN)/python -m benchmarks.$$promise; done
 
 bench-bank: $(READY)  ## Skill on a real pipeline (needs ../shared/data/bank_loans)
 	$(BIN)/python -m benchmarks.bench_bank
+
+bench-revenue: $(READY)  ## The quarter's forecast against the truth (hours; exits 1 while a promise is missed)
+	$(BIN)/python -m benchmarks.bench_revenue
 
 bench-rivals: $(READY)  ## The win model beside other learners on the same frames (over an hour; makes .venv-rivals)
 	$(BIN)/python -m benchmarks.bench_rivals
