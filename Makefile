@@ -14,7 +14,7 @@ SERVE   ?= 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install demo test test-crm lint types quick bench bench-bank bench-rivals soak docs lock packages clean
+.PHONY: bench-revenue help install demo test test-crm lint types quick bench bench-bank bench-rivals soak docs lock packages clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
