@@ -172,7 +172,7 @@ def fit_hazards(
     pooled = PooledRates.fit(stage, base, seen, bins=len(bins) - 1, snapshots_per_deal=repeats)
     table = training_rows(features, outcomes, calendar, bins, encoder=encoder, pooled=pooled)
     design = fit_design(table, seed)
-    free = np.any([table.direction(cause) == 0 for cause in CAUSES], axis=0) & (table.declared != 0)
+    free = np.any([each == 0 for each in table.directions.values()], axis=0) & (table.declared != 0)
     return HazardModel(
         encoder=encoder,
         bins=bins,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import lightgbm as lgb
@@ -59,15 +60,19 @@ class TrainingRows:
     snapshots_per_deal: float
     declared: np.ndarray
 
-    def direction(self, cause: str) -> np.ndarray:
-        """(k,) how the trees of a cause may follow each input: 1 only up, -1 only down, 0 as they like."""
-        return allowed_direction(
-            self.inputs,
-            self.declared if cause == "won" else -self.declared,
-            events=self.events[cause],
-            expected=np.exp(self.log_expected[cause]),
-            rows_per_deal=self.snapshots_per_deal,
-        )
+    @cached_property
+    def directions(self) -> Mapping[str, np.ndarray]:
+        """By cause, (k,) how its trees may follow each input: 1 only up, -1 only down, 0 as they like."""
+        return {
+            cause: allowed_direction(
+                self.inputs,
+                self.declared if cause == "won" else -self.declared,
+                events=self.events[cause],
+                expected=np.exp(self.log_expected[cause]),
+                rows_per_deal=self.snapshots_per_deal,
+            )
+            for cause in CAUSES
+        }
 
     def take(self, chosen: np.ndarray) -> "TrainingRows":
         """Some of the rows, as evidence on as many deals."""
@@ -147,7 +152,7 @@ def _fit_trees(table: TrainingRows, cause: str, settings: HazardSettings, seed: 
         "min_data_in_leaf": 20,
         "poisson_max_delta_step": 0.1,
         "max_bin": 127,
-        "monotone_constraints": table.direction(cause).tolist(),
+        "monotone_constraints": table.directions[cause].tolist(),
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,

@@ -156,12 +156,14 @@ def tell_reasons(
     told = []
     for row in range(len(features)):
         effects = {name: float(explanation.effects[row, column]) for name, column in readable.items()}
-        values, stage = features.iloc[row], stages.iloc[row]
+        stage = stages.iloc[row]
         told.append(
             [
                 {
                     "feature": name,
-                    "text": feature_sentence(name, catalogue[name], values[name], usual=typical.of(name, stage)),
+                    "text": feature_sentence(
+                        name, catalogue[name], features[name].iloc[row], usual=typical.of(name, stage)
+                    ),
                     "effect": effect,
                 }
                 for name, effect in strongest_topics(effects, catalogue)
