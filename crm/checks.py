@@ -20,6 +20,7 @@ Severity = Literal["error", "warning", "info"]
 Subject = Literal["deals", "deal_history", "activities", "fields"]
 SILENT_DAYS = 60
 LATE_DAYS = 7
+# A finding costs nothing: fewer deals suffice for it than for features to distrust created_at.
 BULK_DEALS = 20
 EXAMPLES = 5
 
