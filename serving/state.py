@@ -27,6 +27,7 @@ from models.bundle_store import read_champion
 from models.forecaster import forecast_nodes
 from models.scorer import score_deals
 from serving import metrics
+from serving.background import Background
 from serving.schema import SCORE_COLUMNS, rows_of
 
 LOOK_EVERY_SECONDS = 1.0
@@ -209,7 +210,7 @@ def with_change(scores: pd.DataFrame, ledger: Ledger, as_of: pd.Timestamp) -> pd
     return scores.assign(score_change=change, score_change_since=earlier["as_of"])
 
 
-class Follower:
+class Follower(Background):
     """Keeps the newest state: looks at the champion and the data every second, loads beside the old, then swaps.
 
     Attributes
@@ -220,6 +221,7 @@ class Follower:
     """
 
     def __init__(self, workspace: Path, ledger: Ledger) -> None:
+        super().__init__("follower")
         self.workspace = workspace
         self.ledger = ledger
         self.state: State | None = None
@@ -229,29 +231,10 @@ class Follower:
         self._look_again_at = 0.0
         self._looking = threading.Lock()
         self._swapping = threading.Lock()
-        self._woken = threading.Event()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
 
-    def start(self) -> None:
-        """Begin to follow, in a thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop following."""
-        self._stopped.set()
-        self._woken.set()
-        self._thread.join()
-
-    def wake(self) -> None:
-        """Something is new: do not wait for the next look."""
-        self._woken.set()
-
-    def _follow(self) -> None:
-        while not self._stopped.is_set():
-            self._woken.clear()
-            self.look()
-            self._woken.wait(LOOK_EVERY_SECONDS)
+    def _turn(self) -> None:
+        self.look()
+        self._woken.wait(LOOK_EVERY_SECONDS)
 
     def look(self) -> None:
         """Load what is new, if anything is; what cannot be loaded leaves the old state standing, and is tried again."""

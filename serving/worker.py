@@ -8,7 +8,6 @@ killed at any moment leaves nothing half done, and the next goes on where it sto
 import fcntl
 import json
 import logging
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from ledger.errors import LedgerError
 from ledger.inbox import Event, Waiting
 from ledger.ledger import Ledger, Publication
 from serving import metrics
+from serving.background import Background
 from serving.fresh import score_newer
 from serving.state import FEW_DEALS, Follower, State
 
@@ -36,7 +36,7 @@ QUICK_TABLES = {"deals", "deal_history", "activities", "deal_contacts", "leads",
 log = logging.getLogger("dealcast")
 
 
-class Worker:
+class Worker(Background):
     """Folds what waits in the inbox, in a thread.
 
     Attributes
@@ -45,6 +45,7 @@ class Worker:
     """
 
     def __init__(self, workspace: Path, ledger: Ledger, follower: Follower) -> None:
+        super().__init__("worker")
         self.workspace = workspace
         self.ledger = ledger
         self.follower = follower
@@ -52,42 +53,27 @@ class Worker:
         self._failure = ""
         self._loaded: State | None = None
         self._published: State | None = None
-        self._woken = threading.Event()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after what is being done."""
-        self._stopped.set()
-        self._woken.set()
-        self._thread.join()
 
     def wake(self) -> None:
         """Something was accepted: do not wait for the next look."""
         self.waiting = Waiting(max(self.waiting.events, 1), self.waiting.since)
-        self._woken.set()
+        super().wake()
 
-    def _work(self) -> None:
-        while not self._stopped.is_set():
-            self._woken.clear()
-            started = time.monotonic()
-            try:
-                did_something = self.work()
-                self._failure = ""
-            except Exception as failure:
-                did_something = False
-                if str(failure) != self._failure:  # once, not at every look
-                    is_bug = not isinstance(failure, DealcastError | LedgerError)
-                    log.warning("events wait: %s", failure, exc_info=is_bug)
-                self._failure = str(failure)
-            if did_something:  # leave as much time to others as it took
-                self._stopped.wait(min(time.monotonic() - started, LONGEST_REST_SECONDS))
-            else:
-                self._woken.wait(LOOK_EVERY_SECONDS)
+    def _turn(self) -> None:
+        started = time.monotonic()
+        try:
+            did_something = self.work()
+            self._failure = ""
+        except Exception as failure:
+            did_something = False
+            if str(failure) != self._failure:  # once, not at every look
+                is_bug = not isinstance(failure, DealcastError | LedgerError)
+                log.warning("events wait: %s", failure, exc_info=is_bug)
+            self._failure = str(failure)
+        if did_something:  # leave as much time to others as it took
+            self._stopped.wait(min(time.monotonic() - started, LONGEST_REST_SECONDS))
+        else:
+            self._woken.wait(LOOK_EVERY_SECONDS)
 
     def work(self) -> bool:
         """Fold what waits and publish what that changed, if nobody else is at it; whether events were folded."""
