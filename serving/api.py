@@ -17,13 +17,15 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from crm.errors import DealcastError, Detail, NoModel
 from crm.plain import to_plain
 from ledger.errors import LedgerError
-from ledger.ledger import Ledger, open_ledger
+from ledger.ledger import open_ledger
 from models.forecaster import FORECAST_COLUMNS
 from serving import metrics
 from serving.auth import PAGES, Caller, login_page, page, sign_in
-from serving.door import Door
+from serving.door import Door, Guard
 from serving.errors import answer_explained, answer_http, answer_invalid, nobody_sees
 from serving.intake import answer_events
+from serving.known_keys import KnownKeys
+from serving.pressure import Pressure
 from serving.said import Readings, answer_calls, answer_overrides, nodes_told, scores_told
 from serving.schema import (
     CallsRequest,
@@ -46,6 +48,7 @@ def create_api(workspace: Path, ledger_url: str) -> FastAPI:
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
         write_logs_as_lines()
         api.state.ledger = open_ledger(ledger_url)
+        api.state.keys = KnownKeys(api.state.ledger)
         api.state.follower = Follower(workspace, api.state.ledger)
         api.state.worker = Worker(workspace, api.state.ledger, api.state.follower)
         api.state.readings = Readings(api.state.ledger)
@@ -57,7 +60,10 @@ def create_api(workspace: Path, ledger_url: str) -> FastAPI:
         api.state.ledger.engine.dispose()
 
     api = FastAPI(title="dealcast", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
-    api.add_middleware(Door, ledger=lambda: cast(Ledger, api.state.ledger))
+    # The last one added is the outermost.
+    api.add_middleware(Guard, keys=lambda: cast(KnownKeys, api.state.keys))
+    api.add_middleware(Pressure)
+    api.add_middleware(Door)
     for failure in (DealcastError, LedgerError):
         api.add_exception_handler(failure, answer_explained)
     api.add_exception_handler(HTTPException, answer_http)

@@ -16,6 +16,7 @@ from crm.errors import Detail
 from ledger.keys import SESSION_LASTS, ApiKey
 from ledger.ledger import Ledger
 from serving.errors import Forbidden, Unauthorized
+from serving.known_keys import KnownKeys
 
 PAGES = Path(__file__).with_name("pages")
 SESSION_COOKIE = "dealcast_session"
@@ -43,7 +44,7 @@ class Caller:
             raise Forbidden(f"The key {self.key.name} may not do this.", detail)
 
 
-def caller_of(request: Request, ledger: Ledger) -> Caller | None:
+async def caller_of(request: Request, keys: KnownKeys) -> Caller | None:
     """Who sends the request, by `x-api-key`, a bearer token or a browser's session; None where nobody says.
 
     Raises
@@ -59,7 +60,7 @@ def caller_of(request: Request, ledger: Ledger) -> Caller | None:
     secret = request.cookies.get(SESSION_COOKIE) if secret is None else secret
     if not secret:
         return None
-    key = ledger.authenticate(secret, now=pd.Timestamp.now("UTC"))
+    key = await keys.key_of(secret)
     if key is None:
         raise Unauthorized(
             "The key opens nothing.",

@@ -1,4 +1,4 @@
-"""The door every request passes: its number, its size, its key, its line in the log, and safe headers on the answer."""
+"""The door every request passes: its number, its size, its line in the log, safe headers on the answer; and its key."""
 
 import ipaddress
 import json
@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable
 
 import pandas as pd
-from anyio.to_thread import run_sync
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,10 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crm.errors import DealcastError, Detail
 from ledger.errors import LedgerError
-from ledger.ledger import Ledger
 from serving import metrics
 from serving.auth import Caller, caller_of
 from serving.errors import Unauthorized, answer_bug, answer_explained, error_answer
+from serving.known_keys import KnownKeys
 
 MOST_BYTES = 4 * 2**20
 OPEN_PATHS = ("/livez", "/readyz", "/login", "/style.css")
@@ -37,11 +36,10 @@ access_log = logging.getLogger("dealcast.access")
 
 
 class Door:
-    """ASGI middleware around the service's routes."""
+    """ASGI middleware around everything: a number, a size that may be, a line in the log, safe headers."""
 
-    def __init__(self, app: ASGIApp, ledger: Callable[[], Ledger]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.ledger = ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,7 +58,7 @@ class Door:
             await send(message)
 
         try:
-            await self.answer(request, limited(receive), send_safely)
+            await (too_large(request) or self.app)(scope, limited(receive), send_safely)
         except Exception as failure:
             if status:  # the answer had begun: nothing can be said any more
                 raise
@@ -68,22 +66,28 @@ class Door:
         finally:
             write_down(request, status, time.perf_counter() - started)
 
-    async def answer(self, request: Request, receive: Receive, send: Send) -> None:
-        """Let the request through, or say why not."""
-        refusal = too_large(request) or await self.refusal(request)
-        if refusal is not None:
-            await refusal(request.scope, receive, send)
-            return
-        await self.app(request.scope, receive, send)
+
+class Guard:
+    """ASGI middleware that lets in who may come in; the caller is then in `request.state`."""
+
+    def __init__(self, app: ASGIApp, keys: Callable[[], KnownKeys]) -> None:
+        self.app = app
+        self.keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await (await self.refusal(Request(scope)) or self.app)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     async def refusal(self, request: Request) -> Response | None:
-        """None for who may come in; the caller is then in `request.state`."""
+        """None for who may come in."""
         path = request.url.path
         request.state.caller = None
         if path in OPEN_PATHS:
             return None
         try:
-            caller = await run_sync(caller_of, request, self.ledger())
+            caller = await caller_of(request, self.keys())
             request.state.caller = caller
             if path == "/metrics":
                 if not is_on_this_machine(request):

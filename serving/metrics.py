@@ -15,6 +15,12 @@ from prometheus_client import (
 
 requests_total = Counter("dealcast_requests", "Requests answered.", ["route", "method", "status"])
 request_seconds = Histogram("dealcast_request_seconds", "Seconds until a request was answered.", ["route"])
+requests_in_flight = Gauge(
+    "dealcast_requests_in_flight", "Requests that are worked on, by kind.", ["kind"], multiprocess_mode="livesum"
+)
+requests_refused = Counter(
+    "dealcast_requests_refused", "Requests without a place, or without an answer in time.", ["kind", "why"]
+)
 open_deals = Gauge("dealcast_open_deals", "Open deals that are scored.", multiprocess_mode="mostrecent")
 data_moment = Gauge("dealcast_data_as_of_seconds", "The data's moment, Unix time.", multiprocess_mode="mostrecent")
 stale = Gauge("dealcast_stale", "1 where newer data or a newer champion could not be loaded.", multiprocess_mode="max")

@@ -13,8 +13,9 @@ from starlette.testclient import TestClient
 from crm.errors import DealcastError
 from ledger.ledger import open_ledger
 from serving.api import add_pages, reader
-from serving.door import MOST_BYTES, Door
+from serving.door import MOST_BYTES, Door, Guard
 from serving.errors import answer_explained, answer_http, answer_invalid
+from serving.known_keys import KnownKeys
 from serving.schema import ScoreRequest
 
 LOOPBACK, ELSEWHERE = ("127.0.0.1", 50000), ("203.0.113.7", 50000)
@@ -38,7 +39,9 @@ def behind_the_door(ledger):
     """The door, the login pages, and a few routes of a kind with the service's."""
     api = FastAPI(redirect_slashes=False)
     api.state.ledger = ledger
-    api.add_middleware(Door, ledger=lambda: ledger)
+    keys = KnownKeys(ledger)
+    api.add_middleware(Guard, keys=lambda: keys)
+    api.add_middleware(Door)
     api.add_exception_handler(DealcastError, answer_explained)
     api.add_exception_handler(HTTPException, answer_http)
     api.add_exception_handler(RequestValidationError, answer_invalid)
