@@ -10,19 +10,21 @@ READY  := $(VENV)/.ready
 CODE   := crm ledger features models training serving dealcast
 WORKERS ?= 2
 SERVE   ?= 1
+VENDOR := serving/pages/static/vendor
+LIBRARIES := $(VENDOR)/.ready
 
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: bench-revenue help install demo test test-crm lint types quick bench bench-bank bench-rivals soak docs lock packages clean
+.PHONY: bench-revenue help install demo test test-crm test-web lint types quick bench bench-bank bench-rivals soak docs lock packages clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(READY)  ## A synthetic company from nothing to scores, a forecast and a running service (SERVE=0: without the service)
+demo: $(READY) $(LIBRARIES)  ## A synthetic company from nothing to scores, a forecast and a running service (SERVE=0: without the service)
 	$(BIN)/dealcast --workspace demo-workspace demo $(if $(filter 0,$(SERVE)),--no-serve)
 
-install: $(READY)  ## The environment in .venv, from hashed requirements
+install: $(READY) $(LIBRARIES)  ## The environment in .venv, from hashed requirements, and the libraries of the web pages
 
 # The stamp is older than the requirements whenever they changed: only then is anything installed again.
 $(READY): requirements/dev.txt pyproject.toml
@@ -34,14 +36,28 @@ $(READY): requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
+# Where there is no npm, a hashed wheel from PyPI brings one. Without these libraries pages show tables instead of charts.
+$(LIBRARIES): package-lock.json requirements/node.txt | $(READY)
+	command -v npm >/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/node.txt
+	PATH="$$PATH:$(PWD)/$(BIN)" npm ci --silent --ignore-scripts
+	mkdir -p $(VENDOR)
+	cp node_modules/htmx.org/dist/htmx.min.js node_modules/echarts/dist/echarts.common.min.js $(VENDOR)/
+	cp node_modules/htmx.org/LICENSE $(VENDOR)/htmx.LICENSE
+	cp node_modules/echarts/LICENSE $(VENDOR)/echarts.LICENSE
+	cp node_modules/echarts/NOTICE $(VENDOR)/echarts.NOTICE
+	touch $@
+
 packages:  # Missing Debian packages of packages.txt: installed as root on Debian, else named
 	@.ci/packages
 
-test: packages $(READY) lint types  ## Everything: lint, types, all tests
+test: packages $(READY) $(LIBRARIES) lint types  ## Everything: lint, types, all tests
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests
 
 test-crm: packages $(READY)  ## The connectors against real CRMs alone (`make test` has them too)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/crm
+
+test-web: packages $(READY) $(LIBRARIES)  ## The web pages in a real browser alone (`make test` has them too)
+	$(BIN)/pytest tests/web
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from dealcast import connections
 from dealcast.session import Session
 from ledger.errors import LedgerError
 from models.bundle_store import bundles_folder, read_champion, read_parts
+from serving.pages.assets import libraries_missing
 
 PACKAGES = ("crm", "ledger", "features", "models", "training", "serving", "dealcast")
 LIBRARIES = ("lightgbm", "duckdb", "deltalake", "pandas", "bentoml", "mlflow")
@@ -60,6 +61,7 @@ def examine(session: Session) -> Diagnosis:
         ("python", _python),
         ("packages", _packages),
         ("libraries", _libraries),
+        ("pages", _pages),
         ("libgomp", _libgomp),
         ("workspace", _workspace),
         ("disk", _disk),
@@ -108,6 +110,14 @@ def _libraries(_session: Session) -> Found:
     shown = ", ".join(f"{name} {version}" for name, version in versions.items())
     complete = "absent" not in versions.values()
     return Found("libraries", complete, shown, None if complete else "Install again: make install")
+
+
+def _pages(_session: Session) -> Found:
+    """Pages work without the libraries from npm, but draw no charts: that is told, and nothing is wrong."""
+    missing = libraries_missing()
+    if missing:
+        return Found("pages", True, f"tables instead of charts: {', '.join(missing)} not there", "make install")
+    return Found("pages", True, "charts are drawn with the libraries that came along")
 
 
 def _libgomp(_session: Session) -> Found:

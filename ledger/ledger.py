@@ -161,6 +161,43 @@ class Ledger(KeyRing, Inbox, People):
         nodes["call_submitted_at"] = pd.to_datetime(nodes["call_submitted_at"], utc=True).astype("datetime64[us, UTC]")
         return with_head(nodes, head, after=())
 
+    def node_history(
+        self,
+        node_type: str,
+        node_id: str,
+        *,
+        basis: Basis,
+        period_start: pd.Timestamp,
+        at: pd.Timestamp,
+        scope: str = "all",
+    ) -> pd.DataFrame:
+        """What was said of one node of a period by a moment, one row per as-of moment: of several the last one said.
+
+        Returns
+        -------
+        DataFrame of as_of, published_at, model_version and the forecast row's numbers, oldest moment first.
+        """
+        said = and_(
+            publication.c.publication_id == forecast_entry.c.publication_id,
+            publication.c.kind == "forecast",
+            publication.c.basis == basis,
+            publication.c.period_start == period_start.date(),
+        )
+        head = ("publication_id", "as_of", "published_at", "model_version")
+        query = select(*(publication.c[name] for name in head), forecast_entry.c.quantity, forecast_entry.c.value)
+        query = query.join(publication, said).where(
+            forecast_entry.c.scope == scope,
+            forecast_entry.c.node_type == node_type,
+            forecast_entry.c.node_id == node_id,
+            (publication.c.published_at if basis == "published" else publication.c.as_of) <= at,
+        )
+        with reading(self.engine) as connection:
+            entries = read(connection, query)
+        rows = entries.pivot(index=list(head), columns="quantity", values="value")
+        rows = rows.reindex(columns=list(FORECAST_NUMBERS)).astype("float64").reset_index().rename_axis(columns=None)
+        rows = rows.sort_values(["as_of", "published_at", "publication_id"], kind="stable")
+        return rows.drop_duplicates("as_of", keep="last", ignore_index=True).drop(columns="publication_id")
+
     def scores_published_before(self, moment: pd.Timestamp, deal_ids: Sequence[str] | None = None) -> pd.DataFrame:
         """For each deal the last published score whose as-of moment is `moment` or earlier.
 

@@ -5,26 +5,28 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import cast
 
 import pandas as pd
 from anyio.to_thread import run_sync
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from crm.errors import DealcastError, Detail, NoModel
+from crm.errors import DealcastError
 from crm.plain import to_plain
 from ledger.errors import LedgerError
 from ledger.ledger import open_ledger
 from models.forecaster import FORECAST_COLUMNS
 from serving import metrics
-from serving.auth import PAGES, Caller, login_page, page, sign_in
 from serving.door import Door, Guard
 from serving.errors import answer_explained, answer_http, answer_invalid, nobody_sees
+from serving.given import Asker, Now, Reader, Sender, Speaker, head_of, wall_clock
 from serving.intake import answer_events
 from serving.known_keys import KnownKeys
+from serving.pages.every import add_pages
+from serving.pages.home import or_page
 from serving.pressure import Pressure
 from serving.said import Readings, answer_calls, answer_overrides, nodes_told, scores_told
 from serving.schema import (
@@ -36,7 +38,7 @@ from serving.schema import (
     WhatIfRequest,
     rows_of,
 )
-from serving.state import Follower, State
+from serving.state import Follower
 from serving.what_if import answer_what_if
 from serving.worker import Worker
 
@@ -65,70 +67,15 @@ def create_api(workspace: Path, ledger_url: str) -> FastAPI:
     api.add_middleware(Pressure)
     api.add_middleware(Door)
     for failure in (DealcastError, LedgerError):
-        api.add_exception_handler(failure, answer_explained)
-    api.add_exception_handler(HTTPException, answer_http)
-    api.add_exception_handler(RequestValidationError, answer_invalid)
+        api.add_exception_handler(failure, or_page(answer_explained))
+    api.add_exception_handler(HTTPException, or_page(answer_http))
+    api.add_exception_handler(RequestValidationError, or_page(answer_invalid))
     add_scores(api)
     add_forecasts(api)
     add_what_is_told(api)
     add_operations(api)
     add_pages(api)
     return api
-
-
-# -- what every route may ask for ------------------------------------------------------------------------------------
-
-
-def state_now(request: Request) -> State:
-    """The state of this moment; a request reads it once and keeps to it."""
-    follower: Follower = request.app.state.follower
-    if follower.state is not None:
-        return follower.state
-    if isinstance(follower.failure, DealcastError | LedgerError):
-        raise NoModel(follower.failure.message, *getattr(follower.failure, "details", ()))
-    reason = "see the service's log" if follower.failure else "the model is being loaded; try again in a moment"
-    raise NoModel("The service is not ready.", Detail("/readyz", None, "data and a champion are loaded", reason))
-
-
-def reader(request: Request) -> Caller:
-    """The caller, who may read."""
-    caller: Caller = request.state.caller
-    caller.must_have("read")
-    return caller
-
-
-def asker(request: Request) -> Caller:
-    """The caller, who may ask what would be."""
-    caller: Caller = request.state.caller
-    caller.must_have("what_if")
-    return caller
-
-
-def sender(request: Request) -> Caller:
-    """The caller, who may send events."""
-    caller: Caller = request.state.caller
-    caller.must_have("events")
-    return caller
-
-
-def speaker(request: Request) -> Caller:
-    """The caller, who may call and override."""
-    caller: Caller = request.state.caller
-    caller.must_have("calls")
-    return caller
-
-
-Reader = Annotated[Caller, Depends(reader)]
-Sender = Annotated[Caller, Depends(sender)]
-Speaker = Annotated[Caller, Depends(speaker)]
-Asker = Annotated[Caller, Depends(asker)]
-Now = Annotated[State, Depends(state_now)]
-
-
-def head_of(state: State) -> dict[str, Any]:
-    """What every answer says of where it comes from."""
-    versions = {"model_version": state.bundle.model_version, "data_version": state.tables.data_version}
-    return {"as_of": to_plain(state.as_of), **versions}
 
 
 # -- routes ----------------------------------------------------------------------------------------------------------
@@ -234,11 +181,6 @@ def add_what_is_told(api: FastAPI) -> None:
         return JSONResponse(answer, 202)
 
 
-def wall_clock() -> pd.Timestamp:
-    """Now, as the ledger keeps it."""
-    return pd.Timestamp.now("UTC").as_unit("us")
-
-
 def add_operations(api: FastAPI) -> None:
     """The model in use, and what operators ask."""
 
@@ -258,35 +200,6 @@ def add_operations(api: FastAPI) -> None:
     @api.get("/metrics", summary="Metrics for Prometheus")
     def exposed() -> Response:
         return PlainTextResponse(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
-
-
-def add_pages(api: FastAPI) -> None:
-    """What a browser sees."""
-
-    @api.get("/login", include_in_schema=False)
-    async def login(request: Request) -> Response:
-        return login_page(request)
-
-    @api.post("/login", include_in_schema=False)
-    async def signed_in(request: Request) -> Response:
-        return await run_sync(sign_in, request, await request.body(), request.app.state.ledger)
-
-    @api.get("/style.css", include_in_schema=False)
-    async def style() -> Response:
-        return FileResponse(PAGES / "style.css")
-
-    @api.get("/", include_in_schema=False)
-    async def home(caller: Reader, request: Request) -> Response:
-        state: State | None = request.app.state.follower.state
-        shown = {"as_of": "nothing yet", "open_deals": "0", "model_version": "none yet"}
-        if state is not None:
-            head = head_of(state)
-            shown = {
-                "as_of": head["as_of"],
-                "open_deals": str(len(state.scores)),
-                "model_version": head["model_version"],
-            }
-        return page("home.html", {"key_name": caller.key.name, **shown})
 
 
 def write_logs_as_lines() -> None:

@@ -1,26 +1,21 @@
 """Who asks: the key behind a request, the browser that signed in with one, and what each may see."""
 
-import html
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from string import Template
 from urllib.parse import parse_qs
 
 import pandas as pd
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from crm.errors import Detail
 from ledger.keys import SESSION_LASTS, ApiKey
 from ledger.ledger import Ledger
 from serving.errors import Forbidden, Unauthorized
 from serving.known_keys import KnownKeys
+from serving.pages.frame import CSRF_COOKIE, show
 
-PAGES = Path(__file__).with_name("pages")
 SESSION_COOKIE = "dealcast_session"
-CSRF_COOKIE = "dealcast_csrf"
 READS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -66,11 +61,9 @@ async def caller_of(request: Request, keys: KnownKeys) -> Caller | None:
             "The key opens nothing.",
             Detail("x-api-key", None, "a key that exists and is neither expired nor revoked", "ask for a new key"),
         )
-    if (
-        from_browser
-        and request.method not in READS
-        and not csrf_token_fits(request, request.headers.get("x-csrf-token"))
-    ):
+    # Scripts send the token of their page as a header, plain forms in the address they are sent to.
+    token_sent = request.headers.get("x-csrf-token") or request.query_params.get("csrf_token")
+    if from_browser and request.method not in READS and not csrf_token_fits(request, token_sent):
         raise Forbidden("The request does not come from a page of this service.")
     return Caller(key)
 
@@ -84,7 +77,7 @@ def csrf_token_fits(request: Request, token: str | None) -> bool:
 def login_page(request: Request, *, alert: str = "", status: int = 200) -> Response:
     """The form that asks for a key, with a fresh token."""
     token = secrets.token_urlsafe(32)
-    answer = page("login.html", {"alert": alert, "csrf_token": token}, status=status)
+    answer = show(request, "login.html", alert=alert, csrf_token=token, status=status)
     set_cookie(answer, request, CSRF_COOKIE, token)
     return answer
 
@@ -102,12 +95,6 @@ def sign_in(request: Request, body: bytes, ledger: Ledger) -> Response:
     set_cookie(answer, request, SESSION_COOKIE, ledger.open_session(key, now=now))
     set_cookie(answer, request, CSRF_COOKIE, secrets.token_urlsafe(32))
     return answer
-
-
-def page(name: str, values: Mapping[str, str], *, status: int = 200) -> HTMLResponse:
-    """A page of ours with these values, as text."""
-    escaped = {key: html.escape(value) for key, value in values.items()}
-    return HTMLResponse(Template((PAGES / name).read_text("utf-8")).substitute(escaped), status)
 
 
 def set_cookie(answer: Response, request: Request, name: str, value: str) -> None:

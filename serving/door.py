@@ -23,13 +23,14 @@ from serving.errors import Unauthorized, answer_bug, answer_explained, error_ans
 from serving.known_keys import KnownKeys
 
 MOST_BYTES = 4 * 2**20
-OPEN_PATHS = ("/livez", "/readyz", "/login", "/style.css")
+OPEN_PATHS = ("/livez", "/readyz", "/login", "/choose")
+OPEN_FILES = "/static/"
 SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; style-src 'self'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 }
 
 access_log = logging.getLogger("dealcast.access")
@@ -54,7 +55,9 @@ class Door:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update({**SAFE_HEADERS, "x-request-id": request.state.request_id})
+                headers = MutableHeaders(scope=message)
+                for name, value in {**SAFE_HEADERS, "x-request-id": request.state.request_id}.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         try:
@@ -84,7 +87,7 @@ class Guard:
         """None for who may come in."""
         path = request.url.path
         request.state.caller = None
-        if path in OPEN_PATHS:
+        if path in OPEN_PATHS or path.startswith(OPEN_FILES):
             return None
         try:
             caller = await caller_of(request, self.keys())

@@ -30,6 +30,8 @@ ONLY_IN = {
     "alembic": ("ledger/",),
     "mlflow": ("training/tracking.py",),
     "bentoml": ("serving/service.py",),
+    "jinja2": ("serving/pages/frame.py",),
+    "babel": ("serving/pages/words.py",),
     "httpx": ("crm/connectors/transport.py",),
 }
 """Each outside system and the one place that knows it."""

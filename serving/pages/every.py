@@ -1,0 +1,13 @@
+"""Every page of the service: a new one is added here, and in `frame.NAVIGATION`."""
+
+from fastapi import FastAPI
+
+from serving.pages.assets import add_assets
+from serving.pages.home import add_home
+from serving.pages.review import add_review
+
+
+def add_pages(api: FastAPI) -> None:
+    """What a browser sees."""
+    for add in (add_assets, add_home, add_review):
+        add(api)

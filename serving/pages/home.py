@@ -1,0 +1,45 @@
+"""Coming in: sign-in, the first page, what the viewer chose, and the pages that say what went wrong."""
+
+import json
+from collections.abc import Callable
+
+from anyio.to_thread import run_sync
+from fastapi import FastAPI, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from serving.auth import login_page, sign_in
+from serving.given import Reader
+from serving.pages.frame import choose, show
+
+
+def add_home(api: FastAPI) -> None:
+    """Sign-in, and where one lands."""
+
+    @api.get("/login", include_in_schema=False)
+    async def login(request: Request) -> Response:
+        return login_page(request)
+
+    @api.post("/login", include_in_schema=False)
+    async def signed_in(request: Request) -> Response:
+        return await run_sync(sign_in, request, await request.body(), request.app.state.ledger)
+
+    @api.get("/choose", include_in_schema=False)
+    async def chosen(request: Request) -> Response:
+        return choose(request)
+
+    @api.get("/", include_in_schema=False)
+    async def home(caller: Reader) -> Response:
+        return RedirectResponse("/review" if caller.user_id is None else "/me", 303)
+
+
+def or_page(answer: Callable[[Request, Exception], JSONResponse]) -> Callable[[Request, Exception], Response]:
+    """The answer to a failure; who looks at a page reads it as one."""
+
+    def answer_or_page(request: Request, failure: Exception) -> Response:
+        said = answer(request, failure)
+        if "text/html" not in request.headers.get("accept", "") or request.url.path.startswith("/v1/"):
+            return said
+        error = json.loads(bytes(said.body))["error"]
+        return show(request, "error.html", status=said.status_code, error=error)
+
+    return answer_or_page
