@@ -210,7 +210,9 @@ class MappedFolder:
                 met &= column.notna() if condition == "filled" else column.isna()
             else:
                 words = [word.casefold() for word in condition]
-                met &= column.fillna("").str.strip().str.casefold().isin(words)
+                told = column.fillna("").str.strip().str.casefold()
+                beginnings = tuple(word[:-1] for word in words if word.endswith("*"))
+                met &= told.isin(words) | told.str.startswith(beginnings)
         return met
 
     def _is_since(self, table: str, text: pd.DataFrame, source: Source) -> pd.Series:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from crm.connectors.base import Connector
+from crm.connectors.base import Connector, ConnectorSettings
 from crm.connectors.catalogue import CONNECTORS
 from crm.connectors.landing import FOLDER
-from crm.connectors.tryton import TrytonSettings
 from crm.errors import Detail, UsageError
 
 SECRETS = "secrets.toml"
+SECRET_WORDS = {"password", "secret", "token", "key", *(settings.secret for settings in CONNECTORS.values())}
 LEAST_CHANGE = "least_change_points"
 NEXT_CONNECT = "dealcast connect NAME KEY=VALUE …; docs/crm.md has examples"
 
@@ -35,7 +35,7 @@ class Connection:
     """
 
     name: str
-    settings: TrytonSettings
+    settings: ConnectorSettings
     least_change_points: float = 1.0
 
     def to_toml(self) -> str:
@@ -140,7 +140,7 @@ def make_connection(name: str, stored: Mapping[str, Any], where: str) -> Connect
                 raise ValueError(value)
         except ValueError:
             details.append(Detail(f"{where}, {key}", str(value), "a number", "Correct the value."))
-    if not details and (trouble := _url_trouble(where, values.get("url", ""))):
+    if not details and "url" in values and (trouble := _url_trouble(where, values["url"])):
         details.append(trouble)
     if not details and values.get(LEAST_CHANGE, 0.0) < 0:
         details.append(Detail(f"{where}, {LEAST_CHANGE}", str(values[LEAST_CHANGE]), "0 or more", "Correct the value."))
@@ -151,14 +151,15 @@ def make_connection(name: str, stored: Mapping[str, Any], where: str) -> Connect
 
 
 def read_secret(workspace: Path, name: str, environ: Mapping[str, str] = os.environ) -> str:
-    """The password of a connection: from the environment, else from `secrets.toml`, which only its owner may read.
+    """The secret of a connection: from the environment, else from `secrets.toml`, which only its owner may read.
 
     Raises
     ------
     UsageError
-        If there is none, or others may read the file.
+        If there is none and there must be, or others may read the file.
     """
-    variable = f"DEALCAST_{name.upper()}_PASSWORD"
+    word = CONNECTORS[name].secret
+    variable = f"DEALCAST_{name}_{word}".upper()
     if given := environ.get(variable):
         return given
     path = workspace / SECRETS
@@ -167,12 +168,15 @@ def read_secret(workspace: Path, name: str, environ: Mapping[str, str] = os.envi
         if mode & 0o077:
             detail = Detail(str(path), f"{mode:04o}", "only its owner may read it (0600)", f"chmod 600 {path}")
             raise UsageError("Others can read the secrets.", detail)
-        section = _read_toml(path, f'Two lines: [{name}] and password = "…"').get(name)
-        secret = section.get("password") if isinstance(section, dict) else None
+        section = _read_toml(path, f'Two lines: [{name}] and {word} = "…"').get(name)
+        secret = section.get(word) if isinstance(section, dict) else None
         if isinstance(secret, str) and secret:
             return secret
-    rule = f"the password stands in {variable} or, as `password` under [{name}], in {path}"
-    raise UsageError(f"No password for {name}.", Detail("secret", None, rule, f"Set {variable}."))
+    if not CONNECTORS[name].needs_secret:
+        return ""
+    said = word.replace("_", " ")
+    rule = f"the {said} stands in {variable} or, as `{word}` under [{name}], in {path}"
+    raise UsageError(f"No {said} for {name}.", Detail("secret", None, rule, f"Set {variable}."))
 
 
 def _read_toml(path: Path, next_step: str) -> dict[str, Any]:
@@ -194,7 +198,7 @@ def _known(name: str) -> str:
 
 
 def _unknown(where: str, key: str, kinds: Mapping[str, object]) -> Detail:
-    if key in ("password", "secret", "token", "key"):
+    if key in SECRET_WORDS:
         step = "Leave it out; docs/crm.md tells where it goes."
         return Detail(f"{where}, {key}", None, "secrets are kept apart from the connection", step)
     near = difflib.get_close_matches(key, kinds, 1)

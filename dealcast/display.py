@@ -81,6 +81,8 @@ def show_sync(console: Console, document: Document) -> None:
     table(console, ("table", *(f"{count}>" for count in counts)), rows)
     if document["quarantine"]:
         console.print(f"[yellow]Refused rows, each with its reason:[/] {escape(str(document['quarantine']))}")
+    for note in document["notes"]:
+        console.print(f"{escape(note['what'])}: {escape(note['because'])}")
 
 
 def show_push(console: Console, document: Document) -> None:

@@ -56,6 +56,7 @@ def sync(session: Session, name: str | None, *, full: bool, progress: Progress) 
         "tables": report.tables,
         "api_calls": calls,
         "quarantine": report.quarantine,
+        "notes": landed.notes,
     }
 
 

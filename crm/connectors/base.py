@@ -1,18 +1,23 @@
 """What every connector does, whatever the CRM: tell what is there, fetch it into the contract's tables, take scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 import pandas as pd
 
+from crm.mapping import TableMapping
+
 Row = Mapping[str, str | None]
-"""One row of a contract table, its values as text (docs/importing.md tells how); None is unknown."""
+"""One row, its values as text (docs/importing.md tells how); None is unknown."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of one table; all batches of a table have the same columns. Rows may come twice."""
+    """Some rows of one table; all batches of a table have the same columns. Rows may come twice, the later one counts.
+
+    The table is one of the contract, or, where the fetch has a mapping, one of the CRM's own in its own words.
+    """
 
     table: str
     rows: Sequence[Row]
@@ -28,12 +33,16 @@ class Fetch:
     cursor : what to give `Connector.fetch` next time, to get what changed since.
     calendar : entries of calendar.json that the CRM knows, such as base_currency and time_zone.
     batches : the rows, read from the CRM while one goes through them.
+    mapping : what makes the contract's tables of the CRM's own; None: the batches are the contract's tables.
+    notes : {"what", "because"} for whatever this CRM does not have; complete once the batches are read.
     """
 
     moment: pd.Timestamp
     cursor: str
     calendar: Mapping[str, object]
     batches: Iterator[Batch]
+    mapping: TableMapping | None = None
+    notes: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class Found:
     fields : the columns of deals that it fills.
     history_since : the first moment of which the CRM kept history; None if it keeps none.
     writes_to : where scores go; None if there is no place for them, which `notes` explains.
+    api_budget : requests counted against the CRM's limit, used of allowed; None if it tells of none.
     """
 
     system: str
@@ -55,6 +65,7 @@ class Found:
     history_since: pd.Timestamp | None
     writes_to: str | None
     notes: tuple[str, ...] = ()
+    api_budget: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ class OutgoingScore:
 
     Attributes
     ----------
-    win_probability : won within 365 days, 0..1.
+    win_probability : won within 365 days, 0..1; `_low` and `_high` bound the 90 % range of the probability itself.
     score_change : points against the score of a week or more before; None if there was none.
     reasons : sentences, the strongest first.
     """
@@ -74,6 +85,28 @@ class OutgoingScore:
     reasons: tuple[str, ...]
     as_of: pd.Timestamp
     model_version: str
+    win_probability_low: float | None = None
+    win_probability_high: float | None = None
+
+
+class ConnectorSettings(Protocol):
+    """What a connection's file holds: a frozen dataclass of texts, numbers and flags that checks itself.
+
+    Attributes
+    ----------
+    name : of the connector.
+    secret : what its secret is called, such as password; it is never among the fields.
+    needs_secret : whether it cannot be opened without one.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    name: ClassVar[str]
+    secret: ClassVar[str]
+    needs_secret: ClassVar[bool]
+
+    def open(self, secret: str, /) -> "Connector":
+        """A connection; nothing is sent yet."""
+        ...
 
 
 class Connector(Protocol):

@@ -4,7 +4,7 @@ import csv
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,18 @@ FOLDER = "connections"
 
 @dataclass(frozen=True)
 class Landed:
-    """What a sync brought: the import it made, and how far the connection has been read."""
+    """What a sync brought.
+
+    Attributes
+    ----------
+    report : of the import it made.
+    cursor : how far the connection has been read.
+    notes : {"what", "because"} for what the CRM does not have, and columns that came or went since the last sync.
+    """
 
     report: ImportReport
     cursor: str
+    notes: list[dict[str, str]]
 
 
 def fetch_and_import(
@@ -52,7 +60,7 @@ def fetch_and_import(
         before = read_import_manifest(workspace)
         progress("ask", 0.0)
         fetch = connector.fetch(None if anew or before is None else before.cursors.get(name))
-        _write_tables(folder, fetch, progress)
+        columns = _write_tables(folder, fetch, progress)
         _write_calendar(workspace, folder, fetch, before)
         report = import_folder(
             workspace,
@@ -61,8 +69,10 @@ def fetch_and_import(
             now=now,
             progress=lambda step, done: progress(step, 0.5 + done / 2),
             cursors={name: fetch.cursor},
+            mapping=fetch.mapping,
         )
-    return Landed(report, fetch.cursor)
+        changes = _schema_changes(workspace / FOLDER / f"{name}.columns.json", columns)
+    return Landed(report, fetch.cursor, [*fetch.notes, *changes])
 
 
 @contextmanager
@@ -81,7 +91,8 @@ def _landing_folder(workspace: Path, name: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_tables(folder: Path, fetch: Fetch, progress: Progress) -> None:
+def _write_tables(folder: Path, fetch: Fetch, progress: Progress) -> dict[str, list[str]]:
+    """Write the batches, a file for each table; returns their columns."""
     columns: dict[str, list[str]] = {}
     for batch in fetch.batches:
         if not batch.rows:
@@ -94,6 +105,19 @@ def _write_tables(folder: Path, fetch: Fetch, progress: Progress) -> None:
             if is_first:
                 lines.writeheader()
             lines.writerows(batch.rows)
+    return columns
+
+
+def _schema_changes(memory: Path, columns: Mapping[str, list[str]]) -> list[dict[str, str]]:
+    """What came and went in the tables since they were last read; from now on remembered as it is now."""
+    before: dict[str, list[str]] = json.loads(memory.read_text("utf-8")) if memory.exists() else {}
+    changes = []
+    for table, names in columns.items():
+        for word, some, others in (("is new", names, before.get(table)), ("is gone", before.get(table), names)):
+            if some is not None and others is not None:
+                changes += [{"what": f"{table}.{each}", "because": word} for each in some if each not in others]
+    memory.write_text(json.dumps({**before, **columns}), "utf-8")
+    return changes
 
 
 def _write_calendar(workspace: Path, folder: Path, fetch: Fetch, before: Manifest | None) -> None:

@@ -47,6 +47,8 @@ class TrytonSettings:
     """
 
     name: ClassVar[str] = "tryton"
+    secret: ClassVar[str] = "password"
+    needs_secret: ClassVar[bool] = True
     url: str
     database: str
     user: str

@@ -33,6 +33,8 @@ ONLY_IN = {
     "jinja2": ("serving/pages/frame.py",),
     "babel": ("serving/pages/words.py",),
     "httpx": ("crm/connectors/transport.py",),
+    "requests": ("crm/connectors/salesforce_client.py",),
+    "simple_salesforce": ("crm/connectors/salesforce_client.py",),
 }
 """Each outside system and the one place that knows it."""
 

@@ -8,7 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 
 Stumble = Callable[[int, bytes], str | None]
-"""Says what happens to request number so and so: None lets it pass; see `StumblingProxy.stumbles`."""
+"""Says what happens to request number so and so, of this path and body: None lets it pass; see `stumbles`."""
+
+OF_THE_LINE = ("connection", "content-length", "host", "keep-alive", "transfer-encoding")
+"""Headers that each line has of its own."""
 
 
 class StumblingProxy:
@@ -29,11 +32,11 @@ class StumblingProxy:
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+            def do(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 with proxy._lock:
                     proxy.requests += 1
-                    what = proxy.plan(proxy.requests, body)
+                    what = proxy.plan(proxy.requests, self.path.encode() + b" " + body)
                     proxy.stumbles += [what] if what else []
                 if what in ("429", "503"):
                     self.send_response(int(what))
@@ -43,21 +46,22 @@ class StumblingProxy:
                     return
                 if what == "cut":
                     return self.hang_up()
-                kept = ("content-type", "authorization", "accept-encoding")
-                headers = {name: value for name, value in self.headers.items() if name.lower() in kept}
-                with proxy.behind.stream("POST", self.path, content=body, headers=headers) as answer:
+                headers = {name: value for name, value in self.headers.items() if name.lower() not in OF_THE_LINE}
+                with proxy.behind.stream(self.command, self.path, content=body, headers=headers) as answer:
                     page = b"".join(answer.iter_raw())
                 if what == "mute":
                     return self.hang_up()
                 self.send_response_only(answer.status_code)
-                for name in ("content-type", "content-encoding", "date"):
-                    if name in answer.headers:
-                        self.send_header(name, answer.headers[name])
+                for name, value in answer.headers.items():
+                    if name not in OF_THE_LINE:
+                        self.send_header(name, value)
                 self.send_header("content-length", str(len(page)))
                 self.end_headers()
                 self.wfile.write(page[: len(page) // 2] if what == "half" else page)
                 if what == "half":
                     self.hang_up()
+
+            do_GET = do_POST = do_PATCH = do
 
             def hang_up(self) -> None:
                 self.close_connection = True
@@ -73,7 +77,7 @@ class StumblingProxy:
 def stumbling_proxy(behind: str) -> Iterator[StumblingProxy]:
     """A proxy on a free port, until the block ends."""
     proxy = StumblingProxy(behind)
-    thread = threading.Thread(target=proxy.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=proxy.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
         yield proxy

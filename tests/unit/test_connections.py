@@ -71,8 +71,8 @@ def test_without_a_connection_the_next_step_is_to_make_one(tmp_path):
     with pytest.raises(UsageError) as failure:
         read_connection(tmp_path, None)
     assert "dealcast connect" in details_of(failure)
-    with pytest.raises(DealcastError, match="no connector salesforce"):
-        read_connection(tmp_path, "salesforce")
+    with pytest.raises(DealcastError, match="no connector saleforce"):
+        read_connection(tmp_path, "saleforce")
 
 
 def test_the_environment_wins_over_the_file_of_secrets(tmp_path):

@@ -1,0 +1,76 @@
+"""The commercial CRMs as their stand-ins know them, for tests that ask the same of each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from invented_company import STAGES, Company
+from salesforce_stand_in import SECRET, SalesforceStandIn, key
+
+from crm.tables import CrmTables
+
+
+@dataclass(frozen=True)
+class Commercial:
+    """One CRM.
+
+    Attributes
+    ----------
+    words : settings of the connection beside the address.
+    secret : environment variable and value.
+    deal_id : the CRM's id of a deal, by its number.
+    writes : what is in the path or body of a request that writes scores.
+    stage : how the CRM names a stage.
+    """
+
+    name: str
+    stand_in: Callable[[Company], Any]
+    words: tuple[str, ...]
+    secret: tuple[str, str]
+    deal_id: Callable[[int], str]
+    writes: bytes
+    stage: Callable[[str], str] = str
+
+
+SALESFORCE = Commercial(
+    "salesforce",
+    SalesforceStandIn,
+    ("client_id=app",),
+    ("DEALCAST_SALESFORCE_CLIENT_SECRET", SECRET),
+    lambda number: key("006", number),
+    b"composite/sobjects",
+)
+COMMERCIAL = (SALESFORCE,)
+
+
+def assert_is_the_company(tables: CrmTables, company: Company, crm: Commercial) -> None:
+    """Every deal with its values and its whole past, every call, nothing twice, nothing else."""
+    deals = tables.get("deals").set_index("deal_id")
+    expected = {crm.deal_id(deal.number): deal for deal in company.deals}
+    assert set(deals.index) == set(expected) and deals.index.is_unique
+    flags = {stage: closed for stage, closed, _ in STAGES}
+    for deal_id, deal in expected.items():
+        row = deals.loc[deal_id]
+        told = (row["stage"], row["amount"], f"{row['close_date']:%Y-%m-%d}", row["created_at"])
+        at = pd.Timestamp(deal.created_at)
+        assert told == (crm.stage(deal.now.stage), deal.now.amount, deal.now.close_on, at), deal_id
+        assert pd.notna(row["deleted_at"]) == (deal.deleted_at is not None), deal_id
+        if flags[deal.now.stage]:
+            assert pd.notna(row["closed_at"]), deal_id
+    history = tables.get("deal_history")
+    stages = history[history["field"] == "stage"].sort_values(["deal_id", "changed_at"], kind="stable")
+    told = list(zip(stages["deal_id"], stages["changed_at"], stages["old_value"], stages["new_value"], strict=True))
+    past = []
+    for deal_id, deal in sorted(expected.items()):
+        before = None
+        for state in deal.states:
+            if state.stage != before:
+                old = None if before is None else crm.stage(before)
+                past.append((deal_id, pd.Timestamp(state.at), old, crm.stage(state.stage)))
+            before = state.stage
+    assert [(d, a, None if pd.isna(o) else o, n) for d, a, o, n in told] == past
+    activities = tables.get("activities")
+    assert sorted(zip(activities["deal_id"], activities["occurred_at"], strict=True)) == sorted(
+        (crm.deal_id(call.deal), pd.Timestamp(call.at)) for call in company.calls
+    )
