@@ -163,6 +163,9 @@ def forecast(
         str | None, typer.Option("--period-start", metavar="D", help="First day of the period, if not the present one.")
     ] = None,
     by: Annotated[By | None, typer.Option("--by", help="Add rows for each value of this.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="D", help="Also say why it is not what it was at this moment.")
+    ] = None,
     out: Out = None,
 ) -> None:
     """Forecast the period's bookings for every rep, team, region, manager and the company."""
@@ -171,7 +174,9 @@ def forecast(
 
     session: Session = context.obj
     with progress_of("forecast") as progress:
-        document = steps.forecast(session, as_of=as_of, period_start=period_start, by=by, progress=progress)
+        document = steps.forecast(
+            session, as_of=as_of, period_start=period_start, by=by, since=since, progress=progress
+        )
     hand_over_rows(session, document, "nodes", out, display.show_forecast)
 
 

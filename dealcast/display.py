@@ -220,6 +220,30 @@ def show_forecast(console: Console, document: Document) -> None:
     ]
     columns = ("node", "scope", "won>", "expected>", "p10>", "p90>", "commit call>", "quota>", "quota reached>")
     table(console, columns, rows)
+    if "moved" in document:
+        show_moves(console, document)
+
+
+def show_moves(console: Console, document: Document) -> None:
+    """Why the company's forecast moved, with the deals that moved it most."""
+    since, moved = document["since"], document["moved"]
+    company = moved[moved["node_type"] == "company"]
+    if company.empty:
+        console.print(f"Nothing moved since {text(since['as_of'])}.")
+        return
+    earlier, later = (money(company[name].iloc[0]) for name in ("earlier", "later"))
+    rows = []
+    for bar in company.itertuples():
+        told = [f"{each['deal_id']} ({signed(each['amount'])})" for each in bar.deals[:3]]
+        others = bar.other_deals + len(bar.deals) - len(told)
+        rows.append((signed(bar.amount), bar.text, escape(", ".join(told)) + (f", {others} more" if others else "")))
+    title = f"company: {earlier} as of {text(since['as_of'])} (model {since['model_version']}), {later} now"
+    table(console, ("moved by>", "because", "deals"), rows, title=title)
+
+
+def signed(amount: float) -> str:
+    """A difference of money, rounded, with its sign."""
+    return f"{amount:+,.0f}"
 
 
 def show_review(console: Console, document: Document) -> None:

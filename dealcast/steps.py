@@ -16,13 +16,17 @@ from crm.errors import Detail, UsageError
 from crm.history import DealHistory, build_history, open_deals
 from crm.ingest import import_folder
 from crm.mapping import load_mapping
+from crm.plain import to_plain
 from crm.store import read_tables
 from crm.tables import CrmTables
 from dealcast.session import Progress, Session
 from ledger.ledger import Publication
 from models.bundle import Bundle, bundle_for
+from models.forecast_look import chances_beyond_scores
 from models.forecaster import forecast_nodes
-from models.scorer import chances_in, score_deals
+from models.moves import moves_since
+from models.replays import bundle_that_spoke
+from models.scorer import score_deals
 from serving.schema import SCORE_COLUMNS
 from serving.state import with_change
 
@@ -147,11 +151,7 @@ class View:
 
     def chances_beyond_scores(self, period: Period) -> pd.Series | None:
         """Each open deal's chance in a period that score rows do not reach; None for the present and the next one."""
-        calendar = self.tables.calendar
-        reached = calendar.next_period(calendar.period_of(self.moment.at))
-        if period.start_at <= reached.start_at:
-            return None
-        return chances_in(self.bundle, self.tables, self.history, open_deals(self.history, self.moment.at), period)
+        return chances_beyond_scores(self.bundle, self.tables, self.history, as_of=self.moment.at, period=period)
 
     def document(self, period: Period, **more: object) -> Document:
         """The head that score and forecast documents share."""
@@ -203,12 +203,22 @@ def _shadow(session: Session, view: View, scores: pd.DataFrame) -> Document | No
 
 
 def forecast(
-    session: Session, *, as_of: str | None, period_start: str | None, by: str | None, progress: Progress
+    session: Session,
+    *,
+    as_of: str | None,
+    period_start: str | None,
+    by: str | None,
+    since: str | None = None,
+    progress: Progress,
 ) -> Document:
-    """Forecast the bookings of every node and publish them unless the moment is past: the `forecast` document."""
+    """Forecast the bookings of every node and publish them unless the moment is past: the `forecast` document.
+
+    With `since`, also why every node's mean is not what it was then: `since` and `moved`.
+    """
     progress("read", 0.0)
     view = view_at(session.workspace, as_of)
     period = period_asked(view.tables.calendar, view.moment.at, period_start)
+    before = None if since is None else moment_before(view, since)
     progress("score", 0.3)
     scores = view.scores(explain=False)
     progress("forecast", 0.6)
@@ -225,4 +235,38 @@ def forecast(
     if not view.moment.is_past:
         progress("publish", 0.9)
         session.ledger.publish_forecast(view.publication("forecast", session.now), nodes)
-    return {**view.document(period), "out": None, "nodes": nodes}
+    document = {**view.document(period), "out": None, "nodes": nodes}
+    if before is None:
+        return document
+    progress("compare", 0.95)
+    return {**document, **_moved(session, view, scores, before, period)}
+
+
+def moment_before(view: View, since: str) -> pd.Timestamp:
+    """The moment that a forecast is compared with.
+
+    Raises
+    ------
+    UsageError : not a moment, or not earlier than the view's.
+    """
+    at = view.tables.calendar.parse_moment(since)
+    if at >= view.moment.at:
+        detail = Detail("--since", since, f"earlier than {to_plain(view.moment.at)}", "Name an earlier day.")
+        raise UsageError("A forecast is compared with one made before it.", detail)
+    return at
+
+
+def _moved(session: Session, view: View, scores: pd.DataFrame, since: pd.Timestamp, period: Period) -> Document:
+    """Why the means moved since an earlier moment, from what the model that spoke then says of it."""
+    before = bundle_that_spoke(session.workspace, session.ledger, view.tables, period, since)
+    moves = moves_since(
+        view.bundle,
+        view.tables,
+        view.history,
+        since=since,
+        as_of=view.moment.at,
+        period=period,
+        before=before,
+        scores=scores,
+    )
+    return {"since": {"as_of": since, "model_version": before.model_version}, "moved": moves.rows()}

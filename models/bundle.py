@@ -155,13 +155,22 @@ def bundle_for(workspace: Path, as_of: pd.Timestamp, data_as_of: pd.Timestamp) -
     manifests = bundle_store.list_bundles(workspace)
     fitting = [each["model_version"] for each in manifests if pd.Timestamp(each["trained_as_of"]) <= as_of]
     if champion is not None and champion in fitting:
-        return _read_to_score(workspace, champion)
+        return read_bundle_to_score(workspace, champion)
     if as_of < data_as_of and fitting:
-        return _read_to_score(workspace, fitting[-1])
+        return read_bundle_to_score(workspace, fitting[-1])
     raise _no_model(as_of, data_as_of, [each["model_version"] for each in manifests])
 
 
-def _read_to_score(workspace: Path, version: str) -> Bundle:
+def read_bundle_to_score(workspace: Path, version: str) -> Bundle:
+    """A bundle by its version, to score with.
+
+    Raises
+    ------
+    NoModel
+        There is none, or it was trained with features that this installation does not know or means otherwise.
+    DataUnusable
+        A file is not as it was written.
+    """
     bundle = read_bundle(bundle_store.bundles_folder(workspace) / version)
     trained_with = bundle.manifest["feature_set_hash"]
     if trained_with != feature_set_hash():

@@ -17,7 +17,7 @@ from models.amount import AmountModel
 from models.creation import CreationModel
 from models.revenue import RevenueModel, expected_money, simulate_money
 
-_PLACE = ["rep", "team", "region", "managers"]
+PLACE = ["rep", "team", "region", "managers"]
 # Owners of open deals who created none lately are expected to create as if they had created half a deal.
 _NEWCOMER_DEALS = 0.5
 
@@ -70,7 +70,7 @@ class ForecastParts:
 
     def add_up(self, chart: OrgChart) -> "Outlook":
         """Expected money and its spread at every node of the hierarchy."""
-        places, place_of = _distinct_places([self.won, self.deals, self.arrivals])
+        places, place_of = distinct_places([self.won, self.deals, self.arrivals])
         hierarchy = build_hierarchy(chart, places)
         expected_open, expected_new = expected_money(self.deals, self.arrivals)
 
@@ -177,10 +177,10 @@ def _arrivals(
     return pd.DataFrame(rows, columns=columns).astype({"owner_id": "str", "deal_type": "str", "wins": "float64"})
 
 
-def _distinct_places(parts: list[pd.DataFrame]) -> tuple[pd.DataFrame, list[np.ndarray]]:
+def distinct_places(parts: list[pd.DataFrame]) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """The distinct places of all rows, and for each part the place number of each row."""
-    keys = [list(zip(*(part[name] for name in _PLACE), strict=True)) for part in parts]
+    keys = [list(zip(*(part[name] for name in PLACE), strict=True)) for part in parts]
     distinct = sorted({key for part in keys for key in part})
     number = {key: place for place, key in enumerate(distinct)}
-    places = pd.DataFrame(distinct, columns=_PLACE)
+    places = pd.DataFrame(distinct, columns=PLACE)
     return places, [np.array([number[key] for key in part], dtype=np.int64) for part in keys]

@@ -1,14 +1,17 @@
 """What the ledger says a forecast was at a past moment; where it says nothing, a replay, kept there as such."""
 
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from crm.calendar import Period
+from crm.errors import DealcastError
 from crm.history import DealHistory, snapshot_spine
 from crm.tables import CrmTables
 from ledger.ledger import Ledger, Publication
-from models.bundle import Bundle
+from models.bundle import Bundle, bundle_for, read_bundle_to_score
 from models.forecaster import forecast_nodes
 from models.scorer import score_deals
 
@@ -18,9 +21,29 @@ FRESH_FOR = pd.Timedelta(days=7)
 
 def published_nodes(ledger: Ledger, *, cut: pd.Timestamp, period: Period) -> pd.DataFrame | None:
     """The forecast rows published last in the seven days up to a cut, or None."""
-    said = ledger.publications("forecast", basis="published", period_start=pd.Timestamp(period.start), at=cut)
-    fresh = [head for head in said if head.published_at >= cut - FRESH_FOR and head.as_of <= cut]
+    fresh = fresh_publications(ledger, cut=cut, period=period)
     return ledger.nodes_of(fresh[-1]) if fresh else None
+
+
+def fresh_publications(ledger: Ledger, *, cut: pd.Timestamp, period: Period) -> list[Publication]:
+    """The forecasts of a period published in the seven days up to a cut, the one that stands last."""
+    said = ledger.publications("forecast", basis="published", period_start=pd.Timestamp(period.start), at=cut)
+    return [head for head in said if head.published_at >= cut - FRESH_FOR and head.as_of <= cut]
+
+
+def bundle_that_spoke(workspace: Path, ledger: Ledger, tables: CrmTables, period: Period, at: pd.Timestamp) -> Bundle:
+    """The model whose forecast of the period was the last word at a moment; where none was, the one that may speak.
+
+    Raises
+    ------
+    NoModel
+        Nothing had been published in the week before, and no model may speak for the moment.
+    """
+    said = fresh_publications(ledger, cut=at, period=period)
+    if said:
+        with contextlib.suppress(DealcastError):
+            return read_bundle_to_score(workspace, said[-1].model_version)
+    return bundle_for(workspace, at, tables.as_of)
 
 
 def replayed_nodes(

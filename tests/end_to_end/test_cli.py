@@ -146,6 +146,29 @@ def test_forecasts_add_up_over_the_hierarchy(workspace):
         assert everything.loc[everything["node_type"] == level, "mean"].sum() == pytest.approx(company)
 
 
+def test_a_forecast_says_why_it_is_not_what_it_was(workspace, capsys):
+    then = pd.DataFrame(done(workspace, "forecast", "--as-of", PAST)["nodes"])
+    document = done(workspace, "forecast", "--since", PAST)
+    nodes, moved = pd.DataFrame(document["nodes"]), pd.DataFrame(document["moved"])
+    # At that past moment a model of an earlier training speaks; the champion came later.
+    assert document["since"]["model_version"] != document["model_version"]
+    assert {"model", "time", "edited", "lost", "newly_created", "not_yet_created"} <= set(moved["cause"])
+    keys = ["node_type", "node_id"]
+    was, now = (each.set_index(keys)["mean"] for each in (then, nodes))
+    for node, bars in moved.groupby(keys):
+        assert bars["amount"].sum() == pytest.approx(now.get(node, 0.0) - was.get(node, 0.0), abs=0.005)
+    company = moved[moved["node_type"] == "company"]
+    assert company["earlier"].iloc[0] == pytest.approx(was["company", "company"])
+    for bar in company.itertuples():
+        told = sum(deal["amount"] for deal in bar.deals) + bar.other_amount
+        assert told == pytest.approx(bar.amount if bar.cause not in ("model", "not_yet_created") else told)
+    assert answer(["--workspace", str(workspace), "forecast", "--since", PAST]) == 0
+    shown = capsys.readouterr().out
+    assert "because" in shown and "deals yet to come" in shown and document["since"]["model_version"] in shown
+    code, error = refused(workspace, "forecast", "--since", document["as_of"])
+    assert code == 2 and error["details"][0]["where"] == "--since"
+
+
 def test_files_hold_to_the_contract(workspace, tmp_path, shared):
     files = [tmp_path / name for name in ("scores.csv", "scores.parquet", "forecast.csv", "forecast.parquet")]
     for file in files:
