@@ -8,7 +8,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from crm.bookings import bookings
 from crm.calendar import Period
+from crm.hierarchy import OrgChart
+from crm.history import DealHistory
+from crm.tables import CrmTables
 from ledger.ledger import Ledger, Publication
 
 LINE_COLUMNS = ("as_of", "basis", "won_to_date", "p10", "p50", "p90", "mean", "call_commit", "quota")
@@ -75,3 +79,60 @@ def line_through(
         replayed = replayed[replayed["as_of"] < published["as_of"].min()]
     line = pd.concat([replayed, published], ignore_index=True)
     return line[line["as_of"] <= at].reset_index(drop=True)[list(LINE_COLUMNS)]
+
+
+def won_by_day(
+    tables: CrmTables,
+    history: DealHistory,
+    period: Period,
+    node: tuple[str, str],
+    *,
+    at: pd.Timestamp,
+    scope: str = "all",
+) -> pd.DataFrame:
+    """What a node had won of a period by each day, as known at a moment.
+
+    Returns
+    -------
+    Frame: booked_on, won_to_date (base currency, cumulative), a row for each day with a win, oldest first.
+    """
+    won = bookings(tables, history, at, period)
+    won = won[of_node(won, *node)]
+    if scope != "all":
+        field, _, value = scope.partition("=")
+        won = won[won[field].fillna("(none)") == value]
+    by_day = won["amount_base"].fillna(0.0).groupby(won["booked_on"]).sum().sort_index()
+    return by_day.cumsum().rename("won_to_date").rename_axis("booked_on").reset_index()
+
+
+def of_node(placed: pd.DataFrame, node_type: str, node_id: str) -> pd.Series:
+    """Which placed rows (`crm.hierarchy.place_owners`) belong to a node."""
+    if node_type == "company":
+        return pd.Series(True, index=placed.index)
+    if node_type == "manager":
+        return placed["managers"].map(lambda managers: node_id in managers).astype(bool)
+    return placed[node_type] == node_id
+
+
+def in_todays_teams(nodes: pd.DataFrame, chart: OrgChart) -> pd.DataFrame:
+    """The rows of reps as they stood, under the teams and regions of today; what adds up is added up anew.
+
+    Ranges, calls and quotas of teams and regions do not add up: they are missing. The company is as it stood.
+    """
+    reps = nodes[nodes["node_type"] == "rep"]
+    team = reps["node_id"].map(chart.users["team"]).fillna("(none)")
+    region_of = chart.users.dropna(subset=["team", "region"]).groupby("team")["region"].agg(lambda r: r.mode().iloc[0])
+    reps = reps.assign(parent_type="team", parent_id=team)
+    teams = _summed(reps, "team", team).pipe(
+        lambda rows: rows.assign(parent_type="region", parent_id=rows["node_id"].map(region_of).fillna("(none)"))
+    )
+    regions = _summed(teams, "region", teams["parent_id"]).assign(parent_type="company", parent_id="company")
+    company = nodes[nodes["node_type"] == "company"]
+    return pd.concat([company, regions, teams, reps], ignore_index=True).reindex(columns=nodes.columns)
+
+
+def _summed(rows: pd.DataFrame, node_type: str, node_id: pd.Series) -> pd.DataFrame:
+    money = ["won_to_date", "open_pipeline", "not_yet_created", "mean"]
+    sums = rows.groupby(["scope", node_id.rename("node_id")])[money].sum().reset_index()
+    head = rows[["as_of", "period_start", "period_end", "model_version", "data_version"]].head(1)
+    return sums.assign(node_type=node_type, node_name=sums["node_id"], **{n: head[n].iloc[0] for n in head})

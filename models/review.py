@@ -114,6 +114,27 @@ def call_ratios(record: pd.DataFrame, *, week: int, cut: pd.Timestamp) -> pd.Ser
     return (sums["actual"] / sums["called"]).astype("float64")
 
 
+def caller_bias(record: pd.DataFrame, *, week: int, at: pd.Timestamp) -> pd.DataFrame:
+    """By how much commits of the last eight closed periods were off at this week: above zero, too much was promised.
+
+    Returns
+    -------
+    Frame indexed by user_id: bias (share of what came; NaN where nothing came), periods (of this week), cases (commits
+    of any week whose period's books had closed by `at`: how much stands behind what is said of a person).
+    """
+    known = record[(record["closed_at"] <= at) & (record["category"] == "commit")]
+    cases = known.groupby("user_id").size().rename("cases")
+    here = known[known["week"] == week]
+    recent = sorted(here["period_start"].unique())[-_RECORD_PERIODS:]
+    sums = (
+        here[here["period_start"].isin(recent)]
+        .groupby("user_id")
+        .agg(called=("called", "sum"), came=("actual", "sum"), periods=("period_start", "nunique"))
+    )
+    bias = (sums["called"] / sums["came"].where(sums["came"] > 0) - 1).astype("float64")
+    return pd.DataFrame({"bias": bias, "periods": sums["periods"]}).join(cases, how="left")
+
+
 def review_rows(
     tables: CrmTables,
     history: DealHistory,

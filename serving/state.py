@@ -58,7 +58,7 @@ class State:
     bundle: Bundle
     card: Mapping[str, Any]
     scores: pd.DataFrame
-    forecasts: dict[pd.Timestamp, pd.DataFrame] = field(default_factory=dict)
+    forecasts: dict[tuple[pd.Timestamp, str | None], pd.DataFrame] = field(default_factory=dict)
     forecasting: threading.Lock = field(default_factory=threading.Lock)
     newer: "State | None" = None
 
@@ -161,14 +161,15 @@ class State:
         mine = nodes["node_id"].map(lambda user: self.may_see_owner(viewer, user))
         return nodes[nodes["node_type"].isin(["rep", "manager"]) & mine]
 
-    def forecast(self, period: Period) -> pd.DataFrame:
-        """The contract's forecast rows of a period, computed once."""
+    def forecast(self, period: Period, by: str | None = None) -> pd.DataFrame:
+        """The contract's forecast rows of a period, with a breakdown or without, computed once."""
+        asked = (period.start_at, by)
         with self.forecasting:
-            if period.start_at not in self.forecasts:
-                self.forecasts[period.start_at] = forecast_nodes(
-                    self.bundle, self.tables, self.history, self.scores, as_of=self.as_of, period=period
+            if asked not in self.forecasts:
+                self.forecasts[asked] = forecast_nodes(
+                    self.bundle, self.tables, self.history, self.scores, as_of=self.as_of, period=period, by=by
                 )
-            return self.forecasts[period.start_at]
+            return self.forecasts[asked]
 
 
 def load_state(workspace: Path, ledger: Ledger, before: State | None = None) -> State:

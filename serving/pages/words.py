@@ -117,6 +117,10 @@ class Say:
         """A language as those who speak it call it."""
         return str(Locale(language).get_display_name(language)).capitalize()
 
+    def unknown(self, value: Any) -> bool:
+        """Whether there is nothing to say."""
+        return is_unknown(value)
+
     def money(self, value: Any) -> str:
         """An amount to the unit: $1,234,568."""
         if is_unknown(value):

@@ -62,11 +62,13 @@ drawings.quarter = (d, c) => {
     lines.push({ ...none, name: `${words.range} (${words[basis]})`, itemStyle: { color: replayed ? hatching(c.accent) : faded(c.accent, 0.35) }, areaStyle: area, data: points.map((p) => [p.day, p.p90 - p.p10]) });
     lines.push({ type: "line", name: `${words.median} (${words[basis]})`, data: points.map((p) => [p.day, p.p50]), symbol: replayed ? "emptyCircle" : "circle", symbolSize: 7, itemStyle: { color: c.accent }, lineStyle: { color: c.accent, width: 2.5, type: replayed ? "dashed" : "solid" } });
   }
+  const last = d.points[d.points.length - 1];
+  if (last) lines.push({ name: "now low", type: "line", silent: true, symbol: "none", z: 1, lineStyle: { color: last.basis === "replayed" ? hatching(c.accent) : faded(c.accent, 0.45), width: 10, cap: "round" }, data: [[last.day, last.p10], [last.day, last.p90]] });
   lines.push({ type: "line", step: "end", name: words.won, data: d.won.map((p) => [p.day, p.amount]), symbol: "none", itemStyle: { color: c.text }, lineStyle: { color: c.text, width: 1.8 } });
   if (d.calls.length) lines.push({ type: "line", step: "end", name: words.call, data: d.calls.map((p) => [p.day, p.amount]), symbol: "diamond", symbolSize: 9, itemStyle: { color: c.warn }, lineStyle: { color: c.warn, width: 1.8, type: [6, 3] } });
   if (d.quota !== null) lines[lines.length - 1].markLine = { silent: true, symbol: "none", data: [{ yAxis: d.quota }], lineStyle: { color: c.text, type: "dashed", width: 1.2 }, label: { formatter: `${words.quota} ${compact.format(d.quota)}`, position: "insideStartTop", color: c.quiet } };
   option.series = lines;
-  option.legend.data = lines.map((line) => line.name).filter((name) => !name.endsWith(" low"));
+  option.legend.data = lines.map((line) => line.name).filter((name) => !name.endsWith(" low")).map((name) => name.startsWith(words.range) ? { name, icon: "roundRect" } : name);
   option.xAxis = { ...option.xAxis, type: "time", min: d.period_start, max: d.period_end, axisLabel: { color: c.quiet, hideOverlap: true, formatter: (at) => day.format(new Date(at)) } };
   option.yAxis.max = (range) => Math.max(range.max, d.quota || 0) * 1.05;
   option.yAxis.min = (range) => Math.min(0, range.min);
