@@ -64,7 +64,9 @@ class Session:
 
         at, on = host or self.settings.host, port or self.settings.port
         with output_to_stderr():
-            run_service(self.workspace, host=at, port=on, ledger_url=self.settings.ledger_url)
+            run_service(
+                self.workspace, host=at, port=on, ledger_url=self.settings.ledger_url, access=self.settings.access
+            )
 
     def hand_over(self, document: Any, show: Callable[[Console, Any], None]) -> None:
         """Print the result: the document under `--json`, else what `show` makes of it."""

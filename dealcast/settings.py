@@ -10,9 +10,15 @@ from typing import Any
 
 from crm.errors import Detail, UsageError
 from ledger.database import parse_url
+from serving.access import LISTED, Access
 
 FILE = "settings.toml"
-KNOWN: dict[str, dict[str, type]] = {"ledger": {"url": str}, "service": {"host": str, "port": int}}
+KNOWN: dict[str, dict[str, type]] = {
+    "ledger": {"url": str},
+    "service": {"host": str, "port": int},
+    "authority": dict.fromkeys(LISTED, list),
+}
+KINDS = {int: "a whole number", str: "a text", list: "a list of texts"}
 TEMPLATE = """\
 # Settings of this dealcast workspace. Everything is optional; what stands here is the default.
 
@@ -24,6 +30,12 @@ TEMPLATE = """\
 [service]
 # host = "127.0.0.1"
 # port = 3000
+
+[authority]
+# Who sees the whole company: the e-mail with which somebody signs in, or the user_id that a key is made for.
+# executives = []
+# revops = []
+# admins = []
 """
 
 
@@ -35,6 +47,7 @@ class Settings:
     ledger_url: str = field(repr=False)
     host: str = "127.0.0.1"
     port: int = 3000
+    access: Access = field(default_factory=Access)
 
     @property
     def ledger_shown(self) -> str:
@@ -55,7 +68,11 @@ def read_settings(workspace: Path, environ: Mapping[str, str] = os.environ) -> S
         raise UsageError(f"{workspace / FILE} has settings that are not understood.", *wrong)
     url = environ.get("DEALCAST_LEDGER_URL") or stored.get("ledger", {}).get("url")
     url = url or f"sqlite:///{(workspace / 'dealcast.db').resolve()}"
-    return Settings(workspace, url, **stored.get("service", {}))
+    return Settings(workspace, url, **stored.get("service", {}), access=_access(stored))
+
+
+def _access(stored: Mapping[str, Any]) -> Access:
+    return Access(**{name: tuple(value) for name, value in stored.get("authority", {}).items()})
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -77,9 +94,10 @@ def _wrong_keys(stored: Mapping[str, Any], path: Path) -> Iterator[Detail]:
             where, kind = f"{path}, [{section}] {key}", KNOWN[section].get(key)
             if kind is None:
                 yield _unknown(where, key, KNOWN[section])
-            elif type(value) is not kind:
-                shown = None if key == "url" else str(value)
-                yield Detail(where, shown, f"a {'whole number' if kind is int else 'text'}", "correct the value")
+            elif type(value) is not kind or (
+                isinstance(value, list) and not all(isinstance(each, str) for each in value)
+            ):
+                yield Detail(where, None if key == "url" else str(value), KINDS[kind], "correct the value")
             elif key == "port" and value not in range(1, 65536):
                 yield Detail(where, str(value), "a port from 1 to 65535", "choose a free port")
 

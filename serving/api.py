@@ -9,7 +9,7 @@ from typing import cast
 
 import pandas as pd
 from anyio.to_thread import run_sync
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -20,6 +20,7 @@ from ledger.errors import LedgerError
 from ledger.ledger import open_ledger
 from models.forecaster import FORECAST_COLUMNS
 from serving import metrics
+from serving.access import Access
 from serving.door import Door, Guard
 from serving.errors import answer_explained, answer_http, answer_invalid, nobody_sees
 from serving.given import Asker, Now, Reader, Sender, Speaker, head_of, wall_clock
@@ -28,6 +29,7 @@ from serving.known_keys import KnownKeys
 from serving.pages.every import add_pages
 from serving.pages.home import or_page
 from serving.pressure import Pressure
+from serving.rules import OPEN, Needs, check_rules
 from serving.said import Readings, answer_calls, answer_overrides, nodes_told, scores_told
 from serving.schema import (
     CallsRequest,
@@ -43,7 +45,7 @@ from serving.what_if import answer_what_if
 from serving.worker import Worker
 
 
-def create_api(workspace: Path, ledger_url: str) -> FastAPI:
+def create_api(workspace: Path, ledger_url: str, access: Access | None = None) -> FastAPI:
     """The service of one workspace; the ledger is opened, and the newest state loaded, when the server starts."""
 
     @asynccontextmanager
@@ -61,9 +63,9 @@ def create_api(workspace: Path, ledger_url: str) -> FastAPI:
         api.state.follower.stop()
         api.state.ledger.engine.dispose()
 
-    api = FastAPI(title="dealcast", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    api = FastAPI(title="dealcast", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     # The last one added is the outermost.
-    api.add_middleware(Guard, keys=lambda: cast(KnownKeys, api.state.keys))
+    api.add_middleware(Guard, keys=lambda: cast(KnownKeys, api.state.keys), access=access)
     api.add_middleware(Pressure)
     api.add_middleware(Door)
     for failure in (DealcastError, LedgerError):
@@ -75,6 +77,7 @@ def create_api(workspace: Path, ledger_url: str) -> FastAPI:
     add_what_is_told(api)
     add_operations(api)
     add_pages(api)
+    check_rules(api)
     return api
 
 
@@ -86,8 +89,8 @@ def add_scores(api: FastAPI) -> None:
 
     @api.post("/v1/score", summary="Score open deals by id")
     async def score(asked: ScoreRequest, caller: Reader, state: Now, request: Request) -> Response:
-        seen = [deal_id for deal_id in asked.deal_ids if state.may_see_deal(caller.user_id, deal_id)]
-        scores = [score for deal_id in seen if (score := state.score_for(caller.user_id, deal_id))]
+        seen = [deal_id for deal_id in asked.deal_ids if state.may_see_deal(caller.viewer, deal_id)]
+        scores = [score for deal_id in seen if (score := state.score_for(caller.viewer, deal_id))]
         if not asked.explain:
             scores = [{**score, "reasons": []} for score in scores]
         await run_sync(request.app.state.readings.told, caller, scores_told(scores))
@@ -105,17 +108,17 @@ def add_scores(api: FastAPI) -> None:
     @api.post("/v1/what_if", summary="Score deals as they would be; nothing is stored")
     def what_if(asked: WhatIfRequest, caller: Asker, state: Now, request: Request) -> Response:
         follower: Follower = request.app.state.follower
-        answer = answer_what_if(asked, state, follower.ledger, workspace=follower.workspace, viewer=caller.user_id)
-        told = [score for score in answer["scores"] if state.may_see_deal(caller.user_id, score["deal_id"])]
+        answer = answer_what_if(asked, state, follower.ledger, workspace=follower.workspace, viewer=caller.viewer)
+        told = [score for score in answer["scores"] if state.may_see_deal(caller.viewer, score["deal_id"])]
         request.app.state.readings.told(caller, scores_told(told))
         return JSONResponse(answer)
 
     @api.get("/v1/deals/{deal_id:path}", summary="One deal, its score, and what was published of it")
     def deal(deal_id: str, caller: Reader, state: Now, request: Request) -> Response:
         standing = state.standing_of(deal_id)
-        if standing is None or not state.may_see_deal(caller.user_id, deal_id):
+        if standing is None or not state.may_see_deal(caller.viewer, deal_id):
             raise nobody_sees("deal", deal_id)
-        score = state.score_for(caller.user_id, deal_id)
+        score = state.score_for(caller.viewer, deal_id)
         request.app.state.readings.told(caller, scores_told([score] if score else []))
         said = request.app.state.ledger.score_history(deal_id)
         columns = ("as_of", "published_at", "win_probability", "period_win_probability", "model_version")
@@ -137,7 +140,7 @@ def add_forecasts(api: FastAPI) -> None:
         calendar = state.tables.calendar
         start = asked.period_start
         period = calendar.period_of(state.as_of) if start is None else calendar.period_starting(start)
-        nodes = state.visible_nodes(state.forecast(period), caller.user_id)
+        nodes = state.visible_nodes(state.forecast(period), caller.viewer)
         for column, wanted in (("node_type", asked.node_type), ("node_id", asked.node_id)):
             nodes = nodes if wanted is None else nodes[nodes[column] == wanted]
         if asked.node_id is not None and nodes.empty:
@@ -189,15 +192,19 @@ def add_operations(api: FastAPI) -> None:
         moments = {name: pd.Timestamp(state.card[name]) for name in ("trained_as_of", "promoted_at")}
         return JSONResponse(to_plain({**state.card, **moments}))
 
-    @api.get("/livez", summary="Is the process alive?")
+    @api.get("/livez", summary="Is the process alive?", dependencies=[Depends(OPEN)])
     async def livez() -> Response:
         return JSONResponse({"status": "alive"})
 
-    @api.get("/readyz", summary="Can it answer?")
+    @api.get("/readyz", summary="Can it answer?", dependencies=[Depends(OPEN)])
     async def readyz(state: Now) -> Response:
         return JSONResponse({"status": "ready", **head_of(state)})
 
-    @api.get("/metrics", summary="Metrics for Prometheus")
+    @api.get("/openapi.json", include_in_schema=False)
+    def described(caller: Reader) -> Response:
+        return JSONResponse(api.openapi())
+
+    @api.get("/metrics", summary="Metrics for Prometheus", dependencies=[Depends(Needs("admin", but_here=True))])
     def exposed() -> Response:
         return PlainTextResponse(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
 

@@ -1,7 +1,6 @@
 """Who asks: the key behind a request, the browser that signed in with one, and what each may see."""
 
 import secrets
-from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 import pandas as pd
@@ -9,8 +8,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from crm.errors import Detail
-from ledger.keys import SESSION_LASTS, ApiKey
+from ledger.keys import SESSION_LASTS
 from ledger.ledger import Ledger
+from serving.access import Access
+from serving.callers import Caller, caller_with
 from serving.errors import Forbidden, Unauthorized
 from serving.known_keys import KnownKeys
 from serving.pages.frame import CSRF_COOKIE, show
@@ -19,27 +20,7 @@ SESSION_COOKIE = "dealcast_session"
 READS = ("GET", "HEAD", "OPTIONS")
 
 
-@dataclass(frozen=True)
-class Caller:
-    """The key behind a request. `user_id` is the CRM user with whose eyes it sees; None sees the whole company."""
-
-    key: ApiKey
-
-    @property
-    def user_id(self) -> str | None:
-        return self.key.user_id
-
-    def must_have(self, scope: str) -> None:
-        """Refuse what the key was not made for."""
-        if not self.key.allows(scope):
-            rule = f"this needs the scope {scope}"
-            detail = Detail(
-                "key", self.key.name, rule, f"use a key made with `dealcast keys create NAME --scope {scope}`"
-            )
-            raise Forbidden(f"The key {self.key.name} may not do this.", detail)
-
-
-async def caller_of(request: Request, keys: KnownKeys) -> Caller | None:
+async def caller_of(request: Request, keys: KnownKeys, access: Access) -> Caller | None:
     """Who sends the request, by `x-api-key`, a bearer token or a browser's session; None where nobody says.
 
     Raises
@@ -65,7 +46,7 @@ async def caller_of(request: Request, keys: KnownKeys) -> Caller | None:
     token_sent = request.headers.get("x-csrf-token") or request.query_params.get("csrf_token")
     if from_browser and request.method not in READS and not csrf_token_fits(request, token_sent):
         raise Forbidden("The request does not come from a page of this service.")
-    return Caller(key)
+    return caller_with(key, access)
 
 
 def csrf_token_fits(request: Request, token: str | None) -> bool:

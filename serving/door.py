@@ -1,30 +1,30 @@
 """The door every request passes: its number, its size, its line in the log, safe headers on the answer; and its key."""
 
-import ipaddress
 import json
 import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from crm.errors import DealcastError, Detail
+from crm.errors import DealcastError
 from ledger.errors import LedgerError
 from serving import metrics
-from serving.auth import Caller, caller_of
-from serving.errors import Unauthorized, answer_bug, answer_explained, error_answer
+from serving.access import Access
+from serving.auth import caller_of
+from serving.errors import answer_bug, answer_explained, error_answer
 from serving.known_keys import KnownKeys
+from serving.rules import nobody_says, rule_for, rule_of
 
 MOST_BYTES = 4 * 2**20
-OPEN_PATHS = ("/livez", "/readyz", "/login", "/choose")
-OPEN_FILES = "/static/"
 SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -73,9 +73,11 @@ class Door:
 class Guard:
     """ASGI middleware that lets in who may come in; the caller is then in `request.state`."""
 
-    def __init__(self, app: ASGIApp, keys: Callable[[], KnownKeys]) -> None:
+    def __init__(self, app: ASGIApp, keys: Callable[[], KnownKeys], access: Access | None = None) -> None:
         self.app = app
         self.keys = keys
+        self.access = access or Access()
+        self._open_routes: Sequence[BaseRoute] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -85,32 +87,26 @@ class Guard:
 
     async def refusal(self, request: Request) -> Response | None:
         """None for who may come in."""
-        path = request.url.path
         request.state.caller = None
-        if path in OPEN_PATHS or path.startswith(OPEN_FILES):
+        rule = rule_for(self.open_routes(request), request)
+        if rule is not None and rule.is_free_for(request):
             return None
         try:
-            caller = await caller_of(request, self.keys())
-            request.state.caller = caller
-            if path == "/metrics":
-                if not is_on_this_machine(request):
-                    must_be_admin(caller)
-            elif caller is None:
-                raise Unauthorized(
-                    "A key is needed.", Detail("x-api-key", None, "a key is sent", "send x-api-key: dc_…")
-                )
+            request.state.caller = await caller_of(request, self.keys(), self.access)
+            if request.state.caller is None:
+                raise nobody_says()
         except (DealcastError, LedgerError) as failure:
             if failure.code == "unauthorized" and is_browser(request):
                 return RedirectResponse("/login", 303)
             return answer_explained(request, failure)
         return None
 
-
-def must_be_admin(caller: Caller | None) -> None:
-    """Refuse anyone without the scope admin."""
-    if caller is None:
-        raise Unauthorized("A key with the scope admin is needed.")
-    caller.must_have("admin")
+    def open_routes(self, request: Request) -> Sequence[BaseRoute]:
+        """The routes that not everybody needs a key for; every other path, one that does not exist too, needs one."""
+        if self._open_routes is None:
+            ruled = ((route, rule_of(route)) for route in request.app.routes)
+            self._open_routes = [route for route, rule in ruled if rule and (rule.scope is None or rule.but_here)]
+        return self._open_routes
 
 
 def request_id_of(request: Request) -> str:
@@ -123,16 +119,6 @@ def is_browser(request: Request) -> bool:
     """Whether somebody looks at a page, rather than a program at the API."""
     wants_page = "text/html" in request.headers.get("accept", "")
     return wants_page and request.method == "GET" and not request.url.path.startswith("/v1/")
-
-
-def is_on_this_machine(request: Request) -> bool:
-    """Whether the request comes from this machine itself, not through a proxy on it."""
-    if any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via")):
-        return False
-    try:
-        return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False
 
 
 def too_large(request: Request) -> Response | None:
@@ -171,6 +157,6 @@ def write_down(request: Request, status: int, seconds: float) -> None:
         "path": request.url.path,
         "status": status,
         "milliseconds": round(1000 * seconds, 1),
-        "key_id": None if caller is None else caller.key.key_id,
+        "key_id": None if caller is None else caller.key_id,
     }
     access_log.info(json.dumps(line))

@@ -8,7 +8,8 @@ from fastapi import Depends, Request
 from crm.errors import DealcastError, Detail, NoModel
 from crm.plain import to_plain
 from ledger.errors import LedgerError
-from serving.auth import Caller
+from serving.callers import Caller
+from serving.rules import Needs
 from serving.state import Follower, State
 
 
@@ -23,38 +24,10 @@ def state_now(request: Request) -> State:
     raise NoModel("The service is not ready.", Detail("/readyz", None, "data and a champion are loaded", reason))
 
 
-def reader(request: Request) -> Caller:
-    """The caller, who may read."""
-    caller: Caller = request.state.caller
-    caller.must_have("read")
-    return caller
-
-
-def asker(request: Request) -> Caller:
-    """The caller, who may ask what would be."""
-    caller: Caller = request.state.caller
-    caller.must_have("what_if")
-    return caller
-
-
-def sender(request: Request) -> Caller:
-    """The caller, who may send events."""
-    caller: Caller = request.state.caller
-    caller.must_have("events")
-    return caller
-
-
-def speaker(request: Request) -> Caller:
-    """The caller, who may call and override."""
-    caller: Caller = request.state.caller
-    caller.must_have("calls")
-    return caller
-
-
-Reader = Annotated[Caller, Depends(reader)]
-Sender = Annotated[Caller, Depends(sender)]
-Speaker = Annotated[Caller, Depends(speaker)]
-Asker = Annotated[Caller, Depends(asker)]
+Reader = Annotated[Caller, Depends(Needs("read"))]
+Sender = Annotated[Caller, Depends(Needs("events"))]
+Speaker = Annotated[Caller, Depends(Needs("calls"))]
+Asker = Annotated[Caller, Depends(Needs("what_if"))]
 Now = Annotated[State, Depends(state_now)]
 
 

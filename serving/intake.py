@@ -16,7 +16,7 @@ from crm.events import check_rows
 from ledger.inbox import Event, is_same
 from ledger.ledger import Ledger
 from serving import metrics
-from serving.auth import Caller
+from serving.callers import Caller
 from serving.errors import SHOWN, too_many, writable
 from serving.schema import EventsRequest, storable
 from serving.state import State
@@ -96,7 +96,7 @@ def tell_apart(letter: Letter, status: str) -> None:
 def event_of(letter: Letter, caller: Caller, now: pd.Timestamp) -> Event:
     """The event as the inbox keeps it."""
     content = json.dumps(letter.row, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Event(str(letter.event_id), letter.table, content, letter.moment, now, caller.key.key_id)
+    return Event(str(letter.event_id), letter.table, content, letter.moment, now, caller.key_id)
 
 
 def read_letter(place: int, sent: object, caller: Caller) -> Letter:
@@ -112,7 +112,7 @@ def read_letter(place: int, sent: object, caller: Caller) -> Letter:
     if not is_text(event_id) or not event_id.strip() or len(event_id) > LONGEST_ID:
         rule = f"a text of 1 to {LONGEST_ID} characters, an own one for every event"
         letter.refuse("event_id", event_id, rule, "add it" if event_id is None else "correct the value")
-    allowed = TABLES if caller.key.allows("admin") else FOR_EVERYBODY
+    allowed = TABLES if caller.allows("admin") else FOR_EVERYBODY
     if sent.get("table") not in allowed:
         more = "" if allowed is TABLES else "; the others need the scope admin"
         letter.refuse("table", sent.get("table"), f"one of {', '.join(allowed)}{more}")
@@ -160,8 +160,8 @@ def check_letters(letters: Sequence[Letter], caller: Caller, state: State, now: 
             letter.moment = checked.moment
             for detail in checked.details:
                 letter.refuse(f"row.{detail.where}", detail.value, detail.rule, detail.next_step)
-    if caller.user_id is not None:
-        check_sight(by_table, caller.user_id, state)
+    if caller.viewer is not None:
+        check_sight(by_table, caller.viewer, state)
 
 
 def check_sight(by_table: Mapping[str, Sequence[Letter]], viewer: str, state: State) -> None:

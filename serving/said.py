@@ -16,7 +16,7 @@ from crm.plain import to_plain
 from ledger.inbox import Event
 from ledger.ledger import Ledger
 from ledger.people import Node, Score, Subject
-from serving.auth import Caller
+from serving.callers import Caller
 from serving.errors import SHOWN, nobody_sees, too_many
 from serving.schema import Call, CallsRequest, Override, OverridesRequest
 from serving.state import State
@@ -55,7 +55,7 @@ class Readings:
 
 def reader_of(caller: Caller) -> str:
     """Who reads: the key's user, or the key itself if it is nobody's."""
-    return caller.user_id or caller.key.key_id
+    return caller.user_id or caller.key_id
 
 
 def scores_told(scores: Sequence[dict[str, Any]]) -> list[Subject]:
@@ -103,7 +103,7 @@ def answer_calls(
         events.append(event)
         seen = ledger.had_seen({reader_of(caller), user_id}, nodes_of(state, user_id, period))
         more = {"amount": call.amount, "currency": call.currency, "event_id": event.event_id, "model_seen": seen}
-        calls.append({**said, **more, "received_at": now, "key_id": caller.key.key_id})
+        calls.append({**said, **more, "received_at": now, "key_id": caller.key_id})
     if details:
         raise UsageError(INVALID, *details)
     ledger.submit_calls(calls, events)
@@ -133,7 +133,7 @@ def event_of(call: Call, said: Mapping[str, Any], caller: Caller, now: pd.Timest
     row = {**call.model_dump(exclude_none=True), **said}
     content = json.dumps(to_plain(row), sort_keys=True, ensure_ascii=False)
     name = f"call-{uuid.uuid4().hex}"
-    return Event(name, "forecast_calls", content, said["submitted_at"], now, caller.key.key_id)
+    return Event(name, "forecast_calls", content, said["submitted_at"], now, caller.key_id)
 
 
 def caller_for(call: Call, caller: Caller, state: State, where: str, details: list[Detail]) -> str | None:
@@ -141,13 +141,13 @@ def caller_for(call: Call, caller: Caller, state: State, where: str, details: li
     if call.user_id is None or call.user_id == caller.user_id:
         if caller.user_id is None:
             rule = "a call is somebody's: of the key's user or, with the scope admin, of the user named"
-            step = "use a key made with --user" + (", or name a user" if caller.key.allows("admin") else "")
+            step = "use a key made with --user" + (", or name a user" if caller.allows("admin") else "")
             details.append(Detail(f"{where}.user_id", None, rule, step))
         return caller.user_id
-    if not caller.key.allows("admin"):
+    if not caller.allows("admin"):
         rule = "without the scope admin everybody calls for themselves"
         details.append(Detail(f"{where}.user_id", call.user_id[:SHOWN], rule, "leave it out"))
-    elif call.user_id not in state.known_owners or not state.may_see_owner(caller.user_id, call.user_id):
+    elif call.user_id not in state.known_owners or not state.may_see_owner(caller.viewer, call.user_id):
         raise nobody_sees("user", call.user_id, where=f"{where}.user_id")
     return call.user_id
 
@@ -199,7 +199,7 @@ def answer_overrides(
             continue
         said = override.model_dump(include={"node_type", "node_id", "deal_id", "value", "note"})
         said |= {"period_start": period.start, "user_id": caller.user_id, "submitted_at": submitted_at}
-        said |= {"received_at": now, "key_id": caller.key.key_id}
+        said |= {"received_at": now, "key_id": caller.key_id}
         overrides.append({**said, "model_seen": ledger.had_seen({reader_of(caller)}, [subject])})
     if details:
         raise UsageError(INVALID, *details)
@@ -235,13 +235,13 @@ def subject_of(
         details.append(Detail(told, override.deal_id and override.deal_id[:SHOWN], rule, "name the one it is about"))
         return None
     if override.deal_id is not None:
-        if state.standing_of(override.deal_id) is None or not state.may_see_deal(caller.user_id, override.deal_id):
+        if state.standing_of(override.deal_id) is None or not state.may_see_deal(caller.viewer, override.deal_id):
             raise nobody_sees("deal", override.deal_id, where=f"{where}.deal_id")
         if state.standing_of(override.deal_id) != "open":
             rule = f"an open deal; this one is {state.standing_of(override.deal_id)}"
             details.append(Detail(f"{where}.deal_id", override.deal_id[:SHOWN], rule, "leave it out"))
         return Score(override.deal_id)
-    nodes = state.visible_nodes(state.forecast(period), caller.user_id)
+    nodes = state.visible_nodes(state.forecast(period), caller.viewer)
     mine = (nodes["node_type"] == override.node_type) & (nodes["node_id"] == override.node_id)
     if not mine.any():
         raise nobody_sees(str(override.node_type), str(override.node_id), where=f"{where}.node_id")
@@ -276,7 +276,7 @@ def moment_said(
             Detail(f"{where}.submitted_at", text[:SHOWN], each.rule, each.next_step) for each in refused.details
         ]
         return None
-    if at > now or (at < state.as_of and not caller.key.allows("admin")):
+    if at > now or (at < state.as_of and not caller.allows("admin")):
         rule = f"not before the data's moment, {to_plain(state.as_of)} (but with the scope admin), nor after now"
         details.append(Detail(f"{where}.submitted_at", text[:SHOWN], rule, "leave it out: it is said now"))
         return None

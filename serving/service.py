@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from crm.errors import Detail, UsageError
 from ledger.database import absolute_url
 from ledger.ledger import open_ledger
+from serving.access import ACCESS, Access
 from serving.api import create_api
 
 WORKSPACE = "DEALCAST_WORKSPACE"
@@ -24,7 +25,8 @@ LONGEST_SECONDS = 120
 PACKAGES = Path(__file__).resolve().parents[1]
 
 workspace = Path(os.environ.get(WORKSPACE, "workspace")).resolve()
-api = create_api(workspace, os.environ.get(LEDGER_URL) or f"sqlite:///{workspace / 'dealcast.db'}")
+ledger_url = os.environ.get(LEDGER_URL) or f"sqlite:///{workspace / 'dealcast.db'}"
+api = create_api(workspace, ledger_url, Access.from_json(os.environ.get(ACCESS, "")))
 
 
 class OnlyOurRoutes:
@@ -63,13 +65,21 @@ def stop_with(supervisor: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run_service(workspace: Path, *, host: str = "127.0.0.1", port: int = 3000, ledger_url: str | None = None) -> None:
+def run_service(
+    workspace: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 3000,
+    ledger_url: str | None = None,
+    access: Access | None = None,
+) -> None:
     """Serve a workspace until Ctrl-C or SIGTERM.
 
     Parameters
     ----------
     host : an address of this machine; 0.0.0.0 for all of them.
     ledger_url : default: `dealcast.db` in the workspace.
+    access : who may come in and what they see; default: keys alone.
 
     Raises
     ------
@@ -86,7 +96,13 @@ def run_service(workspace: Path, *, host: str = "127.0.0.1", port: int = 3000, l
     home = workspace / "bentoml"
     home.mkdir(parents=True, exist_ok=True)
     os.environ.update(
-        {WORKSPACE: str(workspace), LEDGER_URL: url, SUPERVISOR: str(os.getpid()), "BENTOML_HOME": str(home)}
+        {
+            WORKSPACE: str(workspace),
+            LEDGER_URL: url,
+            ACCESS: (access or Access()).to_json(),
+            SUPERVISOR: str(os.getpid()),
+            "BENTOML_HOME": str(home),
+        }
     )
     # The worker starts where this package lies, so that no folder of the user's is imported in its place.
     bentoml.serve("serving.service:Dealcast", working_dir=str(PACKAGES), host=host, port=port, blocking=True)

@@ -28,6 +28,7 @@ from models.forecaster import forecast_nodes
 from models.scorer import score_deals
 from serving import metrics
 from serving.background import Background
+from serving.callers import UsersByEmail, users_by_email
 from serving.schema import SCORE_COLUMNS, rows_of
 
 LOOK_EVERY_SECONDS = 1.0
@@ -73,7 +74,7 @@ class State:
         for name in ("score_of", "closing_of", "owner_of"):
             others = {key: value for key, value in getattr(self, name).items() if key not in newer.owner_of}
             vars(state)[name] = {**others, **getattr(newer, name)}
-        for name in ("subtree_of", "sources"):
+        for name in ("subtree_of", "users_by_email", "sources"):
             if name in vars(self):
                 vars(state)[name] = vars(self)[name]
         return state
@@ -119,6 +120,12 @@ class State:
             for each in (user, *above):
                 below.setdefault(each, set()).add(user)
         return {user: frozenset(users) for user, users in below.items()}
+
+    @cached_property
+    def users_by_email(self) -> UsersByEmail:
+        """The user_ids of each e-mail: who signs in is the one user who has it."""
+        users = self.tables.get("users")
+        return users_by_email(users["user_id"].tolist(), users["email"].tolist() if "email" in users else [])
 
     def may_see_owner(self, viewer: str | None, owner: str | None) -> bool:
         """Whether a user (None: the whole company) may see what belongs to an owner: himself and whom he manages."""

@@ -9,11 +9,12 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
 from serving.errors import nobody_sees
+from serving.rules import OPEN
 
 STATIC = Path(__file__).with_name("static")
 LIBRARIES = ("vendor/htmx.min.js", "vendor/echarts.common.min.js")
@@ -76,6 +77,6 @@ def answer_compressed(
 def add_assets(api: FastAPI) -> None:
     """The files that pages load; they hold no data and need no key."""
 
-    @api.get("/static/{name:path}", include_in_schema=False)
+    @api.get("/static/{name:path}", include_in_schema=False, dependencies=[Depends(OPEN)])
     def static(name: str, request: Request) -> Response:
         return answer_file(request, name)

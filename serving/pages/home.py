@@ -4,32 +4,33 @@ import json
 from collections.abc import Callable
 
 from anyio.to_thread import run_sync
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from serving.auth import login_page, sign_in
 from serving.given import Reader
 from serving.pages.frame import choose, show
+from serving.rules import OPEN
 
 
 def add_home(api: FastAPI) -> None:
     """Sign-in, and where one lands."""
 
-    @api.get("/login", include_in_schema=False)
+    @api.get("/login", include_in_schema=False, dependencies=[Depends(OPEN)])
     async def login(request: Request) -> Response:
         return login_page(request)
 
-    @api.post("/login", include_in_schema=False)
+    @api.post("/login", include_in_schema=False, dependencies=[Depends(OPEN)])
     async def signed_in(request: Request) -> Response:
         return await run_sync(sign_in, request, await request.body(), request.app.state.ledger)
 
-    @api.get("/choose", include_in_schema=False)
+    @api.get("/choose", include_in_schema=False, dependencies=[Depends(OPEN)])
     async def chosen(request: Request) -> Response:
         return choose(request)
 
     @api.get("/", include_in_schema=False)
     async def home(caller: Reader) -> Response:
-        return RedirectResponse("/review" if caller.user_id is None else "/me", 303)
+        return RedirectResponse("/review" if caller.viewer is None else "/me", 303)
 
 
 def or_page(answer: Callable[[Request, Exception], JSONResponse]) -> Callable[[Request, Exception], Response]:

@@ -14,7 +14,7 @@ from ledger.ledger import Ledger
 from models.forecaster import FORECAST_COLUMNS
 from models.outlook import Outlook, in_todays_teams, line_through, won_by_day
 from models.review import caller_bias, week_of_period
-from serving.auth import Caller
+from serving.callers import Caller
 from serving.errors import nobody_sees
 from serving.given import Now, Reader, wall_clock
 from serving.pages.frame import say_to, show
@@ -108,9 +108,9 @@ def reviewed(request: Request, caller: Caller, state: State, at: Looking) -> Rev
     if outlook is None:
         return None
     chart = org_chart(state.tables, state.history, state.as_of)
-    nodes = state.visible_nodes(outlook.nodes, caller.user_id)
+    nodes = state.visible_nodes(outlook.nodes, caller.viewer)
     nodes = nodes[nodes["scope"] == at.scope]
-    if request.query_params.get("teams") == "today" and not at.is_now and caller.user_id is None:
+    if request.query_params.get("teams") == "today" and not at.is_now and caller.viewer is None:
         nodes = in_todays_teams(nodes, chart)
     request.app.state.readings.told(caller, nodes_told(at.period, nodes))
     say = say_to(request)
@@ -130,7 +130,7 @@ def biases_seen(
     return {
         str(user): Bias(float(row["bias"]), int(row["periods"]))
         for user, row in found.iterrows()
-        if state.may_see_owner(caller.user_id, str(user))
+        if state.may_see_owner(caller.viewer, str(user))
     }
 
 

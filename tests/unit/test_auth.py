@@ -5,7 +5,7 @@ import logging
 
 import pandas as pd
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
@@ -14,9 +14,10 @@ from crm.errors import DealcastError
 from ledger.ledger import open_ledger
 from serving.door import MOST_BYTES, Door, Guard
 from serving.errors import answer_explained, answer_http, answer_invalid
-from serving.given import reader
+from serving.given import Reader
 from serving.known_keys import KnownKeys
 from serving.pages.every import add_pages
+from serving.rules import OPEN, Needs, check_rules
 from serving.schema import ScoreRequest
 
 LOOPBACK, ELSEWHERE = ("127.0.0.1", 50000), ("203.0.113.7", 50000)
@@ -49,8 +50,8 @@ def behind_the_door(ledger):
     add_pages(api)
 
     @api.get("/v1/whoami")
-    def whoami(request: Request):
-        return {"name": reader(request).key.name}
+    def whoami(caller: Reader):
+        return {"name": caller.name}
 
     @api.post("/v1/score")
     def score(asked: ScoreRequest):
@@ -60,11 +61,11 @@ def behind_the_door(ledger):
     def bug():
         raise RuntimeError("the secret of the house")
 
-    @api.get("/livez")
+    @api.get("/livez", dependencies=[Depends(OPEN)])
     def livez():
         return {"status": "alive"}
 
-    @api.get("/metrics")
+    @api.get("/metrics", dependencies=[Depends(Needs("admin", but_here=True))])
     def metrics():
         return {}
 
@@ -184,6 +185,23 @@ def test_every_answer_carries_safe_headers(behind_the_door):
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert answer.headers["x-request-id"]
+
+
+def test_a_service_with_a_route_that_says_not_who_may_call_it_does_not_start():
+    api = FastAPI(openapi_url=None)
+
+    @api.get("/v1/deals", dependencies=[Depends(OPEN)])
+    def ruled():
+        return {}
+
+    check_rules(api)
+
+    @api.get("/v1/everything")
+    def forgotten():
+        return {}
+
+    with pytest.raises(RuntimeError, match="/v1/everything"):
+        check_rules(api)
 
 
 def test_the_log_has_one_line_a_request_and_no_secret(behind_the_door, key, caplog):
