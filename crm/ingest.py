@@ -46,6 +46,7 @@ def import_folder(
     progress: Progress = _silent,
     cursors: Mapping[str, str] | None = None,
     mapping: TableMapping | None = None,
+    gone: Mapping[str, str | None] | None = None,
 ) -> ImportReport:
     """Load the tables of a folder: upsert by key, refuse bad rows into quarantine, make one new data version.
 
@@ -57,6 +58,8 @@ def import_folder(
     now : the wall clock (UTC), the data's moment where `calendar.json` names none.
     cursors : how far connections to CRMs have been read with this folder, kept with the version that it makes.
     mapping : how the tables are made of the folder's files; by default they are named like the tables.
+    gone : deals that are deleted at the import's moment without being delivered, each with the one it was merged into
+        (None: with none).
 
     Returns
     -------
@@ -89,6 +92,7 @@ def import_folder(
             # What was concluded from the deals gives way to what is told.
             held = replace(held, tables={name: frame for name, frame in held.tables.items() if name != "stages"})
         draft = _merge_delivery(delivered, held, settings, full=full, progress=progress)
+        _note_gone(draft, gone or {}, settings)
         progress("settling stages and calendar", 0.75)
         derived = _settle_stages(workspace, draft, delivered, before)
         tables = _assemble(draft, held, settings)
@@ -192,6 +196,20 @@ def _date_deals(
         if absent.any():
             draft.changed.add("deals")
     draft.tables["deals"] = frame
+
+
+def _note_gone(draft: _Draft, gone: Mapping[str, str | None], settings: Settings) -> None:
+    """Deals that the other side says are gone, and no more than that, went at the import's moment."""
+    frame = draft.tables["deals"]
+    went = frame["deal_id"].isin(list(gone)) & frame["deleted_at"].isna()
+    if went.any():
+        into = frame["deal_id"].map(gone).astype("str")
+        frame = frame.assign(
+            deleted_at=frame["deleted_at"].mask(went, settings.as_of),
+            merged_into=frame["merged_into"].mask(went & into.notna(), into),
+        )
+        draft.tables["deals"] = frame
+        draft.changed.add("deals")
 
 
 def _settle_history(

@@ -43,6 +43,14 @@ def old_values(text: pd.DataFrame, changes: Changes) -> pd.Series:
     return before.reindex(text.index).astype("str")
 
 
+def told_again(text: pd.DataFrame, changes: Changes) -> pd.Series:
+    """Which rows tell a change a second time, as a page that is delivered twice does."""
+    told = text.loc[_in_time(text, changes), [changes.owner, "field", "changed_at", "new_value"]]
+    before = told.groupby([changes.owner, "field"], dropna=False)[["changed_at", "new_value"]].shift()
+    same = (told["changed_at"] == before["changed_at"]) & (told["new_value"] == before["new_value"])
+    return same.fillna(False).astype(bool).reindex(text.index)
+
+
 def changes_between_versions(text: pd.DataFrame, changes: Changes) -> Change:
     """Whole states as changes of one field: rows whose value differs from the state before.
 

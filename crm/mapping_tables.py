@@ -11,7 +11,7 @@ from crm.calendar import Calendar
 from crm.contract import TABLES, ColumnSpec, TableSpec
 from crm.errors import DataUnusable, Detail
 from crm.mapping import TableMapping, kind_of_column
-from crm.mapping_history import Changes, changes_between_versions, old_values, with_first_values_dated
+from crm.mapping_history import Changes, changes_between_versions, old_values, told_again, with_first_values_dated
 from crm.mapping_language import HISTORIES, Conditions, Join, Rule, Source
 from crm.mapping_parts import Part, nothing_in, only_rows, reworded, stacked
 from crm.mapping_values import Formats, Rewritten
@@ -281,6 +281,7 @@ class MappedFolder:
             self._tell_left_out(table, part.file, int((~known).sum()), "changes of fields that `fields` does not name")
             part = self._in_our_words(table, only_rows(part, known), source, formats)
         if any(rule.previous for rule in source.columns.get("old_value", ())):
+            part = only_rows(part, ~told_again(part.text, changes))
             text = part.text.assign(old_value=old_values(part.text, changes))
             part = replace(part, text=with_first_values_dated(text, changes))
         yield part

@@ -1,8 +1,9 @@
 """What every connector does, whatever the CRM: tell what is there, fetch it into the contract's tables, take scores."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from itertools import islice
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import pandas as pd
 
@@ -35,6 +36,8 @@ class Fetch:
     batches : the rows, read from the CRM while one goes through them.
     mapping : what makes the contract's tables of the CRM's own; None: the batches are the contract's tables.
     notes : {"what", "because"} for whatever this CRM does not have; complete once the batches are read.
+    gone : ids of deals that are no longer there, with the deal each was merged into, None if it was deleted; for CRMs
+        that say no more of them. Complete once the batches are read.
     """
 
     moment: pd.Timestamp
@@ -43,6 +46,7 @@ class Fetch:
     batches: Iterator[Batch]
     mapping: TableMapping | None = None
     notes: list[dict[str, str]] = field(default_factory=list)
+    gone: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,3 +141,13 @@ class Connector(Protocol):
     def close(self) -> None:
         """End the connection."""
         ...
+
+
+Item = TypeVar("Item")
+
+
+def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The items in lists of at most so many."""
+    left = iter(items)
+    while some := list(islice(left, size)):
+        yield some

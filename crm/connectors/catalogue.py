@@ -1,8 +1,10 @@
 """The connectors there are: each one's settings, a frozen dataclass that checks itself and opens the connection."""
 
 from crm.connectors.base import ConnectorSettings
+from crm.connectors.hubspot import HubSpotSettings
 from crm.connectors.salesforce import SalesforceSettings
 from crm.connectors.tryton import TrytonSettings
 
-CONNECTORS: dict[str, type[ConnectorSettings]] = {each.name: each for each in (TrytonSettings, SalesforceSettings)}
+ALL: tuple[type[ConnectorSettings], ...] = (TrytonSettings, SalesforceSettings, HubSpotSettings)
+CONNECTORS: dict[str, type[ConnectorSettings]] = {each.name: each for each in ALL}
 """Settings by the name of the connector. Their fields are texts, numbers and flags; the secret is never among them."""

@@ -70,6 +70,7 @@ def fetch_and_import(
             progress=lambda step, done: progress(step, 0.5 + done / 2),
             cursors={name: fetch.cursor},
             mapping=fetch.mapping,
+            gone=fetch.gone,
         )
         changes = _schema_changes(workspace / FOLDER / f"{name}.columns.json", columns)
     return Landed(report, fetch.cursor, [*fetch.notes, *changes])

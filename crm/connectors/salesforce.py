@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
-from crm.connectors.base import Batch, Fetch, Found, OutgoingScore, Row
+from crm.connectors.base import Batch, Fetch, Found, OutgoingScore, Row, in_batches
 from crm.connectors.settings import WebSettings, no_client
 from crm.connectors.transport import Patience
 from crm.errors import Detail, UsageError
@@ -219,8 +218,7 @@ class SalesforceConnector:
                 rows = _with_inverse(self._client.rows("SELECT IsoCode, StartDate, ConversionRate FROM " + name))
             if name == "Period":
                 rows = self._periods(self._rows(name, [*fields, "EndDate"], start, moment))
-            while some := list(islice(rows, ROWS_AT_ONCE)):
-                yield Batch(name, some)
+            yield from (Batch(name, some) for some in in_batches(rows, ROWS_AT_ONCE))
 
     def _readable(self, name: str, known: set[str]) -> list[str]:
         wanted = next(columns for names, columns in columns_read(self._mapping).items() if name in names)
@@ -269,8 +267,7 @@ class SalesforceConnector:
             step = "Deploy them and assign the permission set (crm_modules/salesforce/README.md)."
             raise UsageError("Salesforce has no place for scores.", Detail(DEAL, ", ".join(lacking), rule, step))
         failures: dict[str, str] = {}
-        for place in range(0, len(scores), SCORES_AT_ONCE):
-            some = scores[place : place + SCORES_AT_ONCE]
+        for some in in_batches(scores, SCORES_AT_ONCE):
             records = [
                 {"Id": score.deal_id} | {name: value(score) for name, value in SCORE_FIELDS.items()} for score in some
             ]

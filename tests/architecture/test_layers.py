@@ -34,6 +34,7 @@ ONLY_IN = {
     "babel": ("serving/pages/words.py",),
     "httpx": ("crm/connectors/transport.py",),
     "requests": ("crm/connectors/salesforce_client.py",),
+    "hubspot": ("crm/connectors/hubspot_client.py",),
     "simple_salesforce": ("crm/connectors/salesforce_client.py",),
 }
 """Each outside system and the one place that knows it."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from hubspot_stand_in import TOKEN, HubSpotStandIn, stage_id
+from hubspot_stand_in import deal_id as hubspot_id
 from invented_company import STAGES, Company
 from salesforce_stand_in import SECRET, SalesforceStandIn, key
 
@@ -41,7 +43,16 @@ SALESFORCE = Commercial(
     lambda number: key("006", number),
     b"composite/sobjects",
 )
-COMMERCIAL = (SALESFORCE,)
+HUBSPOT = Commercial(
+    "hubspot",
+    HubSpotStandIn,
+    ("search_pause_seconds=0", "base_currency=EUR"),
+    ("DEALCAST_HUBSPOT_ACCESS_TOKEN", TOKEN),
+    hubspot_id,
+    b"batch/update",
+    stage_id,
+)
+COMMERCIAL = (SALESFORCE, HUBSPOT)
 
 
 def assert_is_the_company(tables: CrmTables, company: Company, crm: Commercial) -> None:

@@ -66,6 +66,10 @@ class Company:
     accounts: int = 5
     sellers: int = 3
 
+    def open_ones(self) -> list[int]:
+        """The numbers of the deals that are there and open."""
+        return [deal.number for deal in self.deals if deal.now.stage == "Offer" and not deal.deleted_at]
+
     def move(self, number: int, stage: str, *, seconds_ago: int = 5) -> None:
         """A deal comes to another stage just now."""
         deal = self.deals[number]

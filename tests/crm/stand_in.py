@@ -55,7 +55,7 @@ class StandIn:
         class Handler(BaseHTTPRequestHandler):
             def do(self) -> None:
                 where = urlsplit(self.path)
-                words = {name: values[0] for name, values in parse_qs(where.query).items()}
+                words = {name: ",".join(values) for name, values in parse_qs(where.query).items()}
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 asked = Asked(self.command, where.path, words, headers, body)

@@ -62,9 +62,10 @@ def connected(request, dealcast, monkeypatch):
 def test_a_sync_brings_every_deal_with_its_whole_past_and_the_next_one_what_changed_since(connected):
     connected.sync()
     connected.assert_all_is_there()
-    connected.company.move(2, "Signed")
-    connected.company.move(5, "Lost")
-    connected.company.delete(1)
+    signed, lost, thrown_away, *_ = connected.company.open_ones()
+    connected.company.move(signed, "Signed")
+    connected.company.move(lost, "Lost")
+    connected.company.delete(thrown_away)
     connected.company.add()
     after = connected.sync()
     assert after["tables"]["deals"]["new"] == 1 and after["tables"]["deals"]["changed"] == 3
@@ -115,7 +116,7 @@ def test_a_sync_killed_half_way_leaves_the_version_before_it_and_the_next_one_go
     workspace = connected.dealcast.workspace
     before = connected.sync()["data_version"]
     stands = held(workspace)
-    connected.company.move(2, "Signed")
+    connected.company.move(connected.company.open_ones()[0], "Signed")
     connected.company.add()
     reached, go_on, start = threading.Event(), threading.Event(), connected.proxy.requests
 
