@@ -1,5 +1,7 @@
 """The forecast of a period as rows, node by node: what is won, what is still expected, how sure, what people call."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -10,7 +12,7 @@ from crm.errors import Detail, UsageError
 from crm.hierarchy import OrgChart, org_chart
 from crm.history import DealHistory
 from crm.tables import CrmTables
-from models.forecast_parts import FittedModels, gather_parts
+from models.forecast_parts import FittedModels, ForecastParts, Outlook, gather_parts
 
 QUANTILES = {"p05": 0.05, "p10": 0.10, "p25": 0.25, "p50": 0.50, "p75": 0.75, "p90": 0.90, "p95": 0.95}
 FORECAST_COLUMNS = (
@@ -20,6 +22,50 @@ FORECAST_COLUMNS = (
     *("quota", "probability_of_quota", "model_version", "data_version"),
 )
 BREAKDOWNS = ("deal_type", "pipeline", "segment", "currency")
+
+
+@dataclass(frozen=True)
+class DrawnForecast:
+    """A forecast of everything, with what it adds up and the draws behind its ranges.
+
+    Attributes
+    ----------
+    parts : the money by where it comes from.
+    chart : who sells for whom at the moment.
+    outlook : the parts added up.
+    samples : (nodes, draws) of the whole period.
+    """
+
+    as_of: pd.Timestamp
+    period: Period
+    parts: ForecastParts
+    chart: OrgChart
+    outlook: Outlook
+    samples: np.ndarray
+
+    def told(self, tables: CrmTables, history: DealHistory) -> pd.DataFrame:
+        """The nodes with their ranges, calls and quotas, scope `all`; `as_rows` makes forecast rows of them."""
+        asked = {"as_of": self.as_of, "period": self.period}
+        nodes = _with_quantiles(self.outlook.nodes, self.samples)
+        nodes = with_calls(nodes, tables, history, self.chart, **asked)
+        return _with_quotas(nodes, self.samples, tables, **asked).assign(scope="all")
+
+
+def draw_forecast(
+    bundle: FittedModels,
+    tables: CrmTables,
+    history: DealHistory,
+    scores: pd.DataFrame,
+    *,
+    as_of: pd.Timestamp,
+    period: Period,
+    win_probability: pd.Series | None = None,
+) -> DrawnForecast:
+    """A period's bookings, drawn; parameters as for `forecast_nodes`."""
+    chart = org_chart(tables, history, as_of)
+    parts = gather_parts(bundle, tables, history, scores, as_of=as_of, period=period, win_probability=win_probability)
+    outlook = parts.add_up(chart)
+    return DrawnForecast(as_of, period, parts, chart, outlook, outlook.draw(bundle.revenue))
 
 
 def forecast_nodes(
@@ -57,24 +103,27 @@ def forecast_nodes(
     if by is not None and by not in BREAKDOWNS:
         rule = f"one of {', '.join(BREAKDOWNS)}"
         raise UsageError(f"A forecast cannot be broken down by {by}.", Detail("--by", by, rule, "Choose one of these."))
-    chart = org_chart(tables, history, as_of)
-    parts = gather_parts(bundle, tables, history, scores, as_of=as_of, period=period, win_probability=win_probability)
-    everything = parts.add_up(chart)
-    samples = everything.draw(bundle.revenue)
-    nodes = _with_quantiles(everything.nodes, samples)
-    nodes = with_calls(nodes, tables, history, chart, as_of=as_of, period=period)
-    rows = [_with_quotas(nodes, samples, tables, as_of=as_of, period=period).assign(scope="all")]
-    for value in parts.values_of(by) if by else []:
-        part = parts.only(str(by), value).add_up(chart)
+    drawn = draw_forecast(bundle, tables, history, scores, as_of=as_of, period=period, win_probability=win_probability)
+    rows = [drawn.told(tables, history)]
+    for value in drawn.parts.values_of(by) if by else []:
+        part = drawn.parts.only(str(by), value).add_up(drawn.chart)
         rows.append(_with_quantiles(part.nodes, part.draw(bundle.revenue)).assign(scope=f"{by}={value}"))
-    forecast = pd.concat(rows, ignore_index=True).assign(
+    version = str(bundle.manifest["model_version"])
+    return as_rows(pd.concat(rows, ignore_index=True), tables, as_of, period, version)
+
+
+def as_rows(
+    nodes: pd.DataFrame, tables: CrmTables, as_of: pd.Timestamp, period: Period, model_version: str
+) -> pd.DataFrame:
+    """Nodes as forecast rows: `FORECAST_COLUMNS`, unknown where a column is not there."""
+    rows = nodes.assign(
         as_of=as_of,
         period_start=pd.Timestamp(period.start).as_unit("us"),
         period_end=pd.Timestamp(period.end).as_unit("us"),
-        model_version=str(bundle.manifest["model_version"]),
+        model_version=model_version,
         data_version=tables.data_version,
     )
-    return forecast.reindex(columns=list(FORECAST_COLUMNS))
+    return rows.reindex(columns=list(FORECAST_COLUMNS))
 
 
 def forecast_spread(

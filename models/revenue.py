@@ -5,6 +5,7 @@ Each draw therefore moves all chances of a company, region and team by common sh
 forecasts missed beyond what independent deals explain. The shocks are centred: they widen, and leave every mean alone.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -112,26 +113,33 @@ def simulate_money(
 ) -> np.ndarray:
     """Draws of what open deals and deals yet to come will bring, summed by place.
 
+    Every deal, stream of arrivals, region and team has random numbers of its own: what one of them brings in a draw is
+    the same whoever else is there, so that a deal can be taken out of a forecast, or changed, without drawing the rest.
+
     Parameters
     ----------
-    deals : place (0 .. places - 1), team, region, win_probability, amount, log_spread. The order of rows matters for
-        the draws: sort by deal_id for the same draws every time.
+    deals : deal_id, place (0 .. places - 1), team, region, win_probability, amount, log_spread.
     arrivals : place, team, region, wins, amount, amount_cv, rate_spread (standard deviation of the log of the common
-        error of all rates).
+        error of all rates). The order of rows matters for the draws.
 
     Returns
     -------
     (places, samples) money. Means agree with `expected_money` up to the noise of sampling.
     """
-    random = np.random.default_rng(seed)
-    shocks = _Shocks.draw(model, pd.concat([deals[["region", "team"]], arrivals[["region", "team"]]]), samples, random)
+    shocks = _Shocks.draw(model, pd.concat([deals[["region", "team"]], arrivals[["region", "team"]]]), samples, seed)
     total = np.zeros((places, samples))
     for start in range(0, len(deals), _DEALS_AT_ONCE):
         some = deals.iloc[start : start + _DEALS_AT_ONCE]
-        np.add.at(total, some["place"].to_numpy(), _draw_deals(some, shocks, random))
+        np.add.at(total, some["place"].to_numpy(), _draw_deals(some, shocks, seed))
     if len(arrivals):
-        np.add.at(total, arrivals["place"].to_numpy(), _draw_arrivals(arrivals, shocks, random))
+        np.add.at(total, arrivals["place"].to_numpy(), _draw_arrivals(arrivals, shocks, _stream(seed, "arrivals")))
     return total
+
+
+def _stream(seed: int, kind: str, name: str = "") -> np.random.Generator:
+    """The random numbers that belong to one deal, team, …: the same in every process and on every machine."""
+    key = hashlib.blake2b(f"{seed}\x1f{kind}\x1f{name}".encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 
 @dataclass(frozen=True)
@@ -142,35 +150,40 @@ class _Shocks:
     pair_of: Mapping[tuple[str, str], int]
 
     @staticmethod
-    def draw(model: RevenueModel, places: pd.DataFrame, samples: int, random: np.random.Generator) -> "_Shocks":
+    def draw(model: RevenueModel, places: pd.DataFrame, samples: int, seed: int) -> "_Shocks":
         pairs = sorted(set(zip(places["region"], places["team"], strict=True)))
-        regions, teams = sorted({region for region, _ in pairs}), sorted({team for _, team in pairs})
-        company = _student(model, "company", (1, samples), random)
-        region = _student(model, "region", (len(regions), samples), random)
-        team = _student(model, "team", (len(teams), samples), random)
-        rows = [company[0] + region[regions.index(r)] + team[teams.index(t)] for r, t in pairs]
+        company = _student(model, "company", samples, _stream(seed, "company"))
+        regions, teams = (
+            {name: _student(model, level, samples, _stream(seed, level, name)) for name in names}
+            for level, names in (("region", {region for region, _ in pairs}), ("team", {team for _, team in pairs}))
+        )
+        rows = [company + regions[region] + teams[team] for region, team in pairs]
         return _Shocks(np.array(rows).reshape(-1, samples), {pair: row for row, pair in enumerate(pairs)})
 
     def rows_of(self, places: pd.DataFrame) -> np.ndarray:
         return np.array([self.pair_of[pair] for pair in zip(places["region"], places["team"], strict=True)])
 
 
-def _student(model: RevenueModel, level: str, shape: tuple[int, int], random: np.random.Generator) -> np.ndarray:
+def _student(model: RevenueModel, level: str, samples: int, random: np.random.Generator) -> np.ndarray:
     """Student draws with the level's standard deviation; tails end where a shock would be four times it."""
     unit = np.sqrt((model.freedom - 2) / model.freedom)
-    return np.clip(random.standard_t(model.freedom, shape) * unit, -4, 4) * model.spread[level]
+    return np.clip(random.standard_t(model.freedom, samples) * unit, -4, 4) * model.spread[level]
 
 
-def _draw_deals(deals: pd.DataFrame, shocks: _Shocks, random: np.random.Generator) -> np.ndarray:
+def _draw_deals(deals: pd.DataFrame, shocks: _Shocks, seed: int) -> np.ndarray:
     rows = shocks.rows_of(deals)
     chance = deals["win_probability"].to_numpy()
     odds = _centred_log_odds(chance, shocks.values, rows)
-    uniform = random.random((len(deals), shocks.values.shape[1]))
+    streams = [_stream(seed, "deal", deal_id) for deal_id in deals["deal_id"]]
+    uniform = np.empty((len(deals), shocks.values.shape[1]))
+    for row, stream in enumerate(streams):
+        stream.random(out=uniform[row])
     won = (uniform < 1 / (1 + np.exp(-(odds[:, None] + shocks.values[rows])))) & (chance > _NEVER)[:, None]
     money = np.zeros(won.shape)
     which = np.nonzero(won)[0]
     spread = deals["log_spread"].to_numpy()[which]
-    normal = random.standard_normal(len(which))
+    drawn = zip(streams, won.sum(axis=1).tolist(), strict=True)
+    normal = np.concatenate([stream.standard_normal(count) for stream, count in drawn])
     money[won] = deals["amount"].to_numpy()[which] * np.exp(spread * normal - spread**2 / 2)
     return money
 

@@ -14,8 +14,11 @@ CALM = RevenueModel({"company": 1e-6, "region": 1e-6, "team": 1e-6})
 
 def open_deals(count: int, *, win_probability=0.3, amount=100.0, log_spread=0.0, teams=1) -> pd.DataFrame:
     team = [f"T{place % teams}" for place in range(count)]
+    ids = [f"deal-{place}" for place in range(count)]
     money = {"win_probability": win_probability, "amount": amount, "log_spread": log_spread}
-    return pd.DataFrame({"place": [int(name[1:]) for name in team], "team": team, "region": "R", **money})
+    return pd.DataFrame(
+        {"deal_id": ids, "place": [int(name[1:]) for name in team], "team": team, "region": "R", **money}
+    )
 
 
 def coming(**stream) -> pd.DataFrame:
@@ -74,6 +77,16 @@ def test_the_same_deals_give_the_same_draws():
     deals, arrivals = open_deals(600, teams=3), coming()
     first, second = (draw(PRIOR, deals, arrivals, places=3, samples=50) for _ in range(2))
     assert (first == second).all()
+
+
+def test_what_a_deal_brings_in_a_draw_is_the_same_whoever_else_is_there():
+    deals, arrivals = open_deals(300, log_spread=0.3, teams=3), coming()
+    everything = draw(PRIOR, deals, arrivals, places=3, samples=500)
+    some = deals.iloc[[7, 250]]
+    without = draw(PRIOR, deals.drop(index=some.index), arrivals, places=3, samples=500)
+    alone = draw(PRIOR, some, places=3, samples=500)
+    np.testing.assert_allclose(everything - without, alone, atol=1e-9)
+    assert alone.any()
 
 
 def test_nothing_open_and_nothing_coming_is_nothing():

@@ -1,0 +1,177 @@
+"""What a forecast would be if deals were other than they are: dropped, due on another day, worth another amount.
+
+Each deal has random numbers of its own, so only the deals named are drawn again: what they brought is taken out of the
+draws that are there, and what they would bring is put in. The answer is that of a forecast computed anew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+from crm.bookings import shown_deals
+from crm.errors import Detail, UsageError
+from crm.hierarchy import COMPANY
+from crm.history import DealHistory, build_history, open_deals
+from crm.money import RateBook
+from crm.store import DEAL_TABLES
+from crm.tables import CrmTables
+from features.bulk import bulk_loaded
+from features.sources import FeatureSources, build_sources, overlay_sources
+from models.bundle import Bundle
+from models.forecast_look import chances_beyond_scores
+from models.forecast_parts import PLACE, gather_parts
+from models.forecaster import DrawnForecast
+from models.revenue import RevenueModel, simulate_money
+from models.scorer import score_deals
+
+
+@dataclass(frozen=True)
+class Supposition:
+    """A deal as it might be: not there, or with another close date or amount (base currency), or both."""
+
+    deal_id: str
+    drop: bool = False
+    close_date: date | None = None
+    amount: float | None = None
+
+
+def suppose(
+    drawn: DrawnForecast, model: RevenueModel, supposed: pd.DataFrame, *, dropped: Sequence[str]
+) -> DrawnForecast:
+    """A drawn forecast with some of its open deals otherwise.
+
+    Parameters
+    ----------
+    supposed : rows of `ForecastParts.deals` that stand in place of those with the same deal_id.
+    dropped : deals that are not there.
+
+    Returns
+    -------
+    The forecast as if it had been drawn with these deals; its nodes are those of `drawn`.
+    """
+    deals = drawn.parts.deals
+    gone = deals["deal_id"].isin([*dropped, *supposed["deal_id"]])
+    kept = pd.concat([deals[~gone], supposed[deals.columns]], ignore_index=True)
+    parts = replace(drawn.parts, deals=kept.sort_values("deal_id", ignore_index=True))
+    nodes = parts.add_up(drawn.chart).nodes.set_index(_NODE)
+    order = pd.MultiIndex.from_frame(drawn.outlook.nodes[_NODE])
+    money = ["won_to_date", "open_pipeline", "not_yet_created", "mean", "variance", "sensitivity"]
+    # A node that only a dropped deal had made stays, with nothing.
+    changed = nodes.reindex(order)[money].fillna(0.0).reset_index(drop=True)
+    moved = _drawn_at(drawn, model, supposed) - _drawn_at(drawn, model, deals[gone])
+    outlook = replace(drawn.outlook, nodes=drawn.outlook.nodes.assign(**changed))
+    return replace(drawn, parts=parts, outlook=outlook, samples=drawn.samples + moved)
+
+
+_NODE = ["node_type", "node_id"]
+
+
+def _drawn_at(drawn: DrawnForecast, model: RevenueModel, deals: pd.DataFrame) -> np.ndarray:
+    """(nodes, draws) what some deals bring at each node."""
+    number = {node: row for row, node in enumerate(zip(*(drawn.outlook.nodes[name] for name in _NODE), strict=True))}
+    money = np.zeros(drawn.samples.shape)
+    if deals.empty:
+        return money
+    alone = deals.assign(place=np.arange(len(deals)))
+    nothing = drawn.outlook.arrivals.iloc[:0]
+    draws = simulate_money(model, alone, nothing, places=len(deals), samples=money.shape[1])
+    for row, deal in enumerate(deals[PLACE].to_dict("records")):
+        holding = [(COMPANY, COMPANY), *((level, deal[level]) for level in ("rep", "team", "region"))]
+        for node in (*holding, *(("manager", manager) for manager in deal["managers"])):
+            money[number[node]] += draws[row]
+    return money
+
+
+def supposed_deals(
+    bundle: Bundle,
+    tables: CrmTables,
+    history: DealHistory,
+    sources: FeatureSources,
+    drawn: DrawnForecast,
+    suppositions: Sequence[Supposition],
+) -> pd.DataFrame:
+    """The deals as supposed, scored by the model as if that stood in the CRM since the forecast's moment.
+
+    Parameters
+    ----------
+    tables, history, sources : what `drawn` was made from, at the data's moment.
+    suppositions : of open deals, each named once; those that drop a deal are left aside.
+
+    Returns
+    -------
+    Rows as in `ForecastParts.deals`, for `suppose`.
+    """
+    edits = [each for each in suppositions if not each.drop]
+    if not edits:
+        return drawn.parts.deals.iloc[:0]
+    ids = frozenset(each.deal_id for each in edits)
+    small = _edited(_only(tables, ids), tables, history, edits, drawn.as_of)
+    dated = build_history(small)
+    few = build_sources(small, dated, bulk=bulk_loaded(tables.get("deals"), tables.calendar.time_zone))
+    scores = score_deals(
+        bundle,
+        small,
+        dated,
+        open_deals(dated, drawn.as_of),
+        explain=False,
+        sources=overlay_sources(sources, few, ids),
+    )
+    asked = {"as_of": drawn.as_of, "period": drawn.period}
+    beyond = chances_beyond_scores(bundle, small, dated, **asked)
+    return gather_parts(bundle, small, dated, scores, **asked, win_probability=beyond).deals
+
+
+def _only(tables: CrmTables, deal_ids: frozenset[str]) -> CrmTables:
+    """The tables with no other deals than these and what hangs on them."""
+    kept = {
+        name: rows[rows["deal_id"].isin(deal_ids)].reset_index(drop=True) if name in DEAL_TABLES else rows
+        for name, rows in tables.tables.items()
+    }
+    return replace(tables, tables=kept)
+
+
+def _edited(
+    small: CrmTables, tables: CrmTables, history: DealHistory, edits: Sequence[Supposition], at: pd.Timestamp
+) -> CrmTables:
+    """The tables with the edits recorded at a moment."""
+    deals, rows = small.get("deals").copy(), []
+    place = pd.Series(deals.index, index=deals["deal_id"])
+    for edit in edits:
+        new = {} if edit.close_date is None else {"close_date": pd.Timestamp(edit.close_date)}
+        if edit.amount is not None:
+            new[tables.calendar.measure] = edit.amount / _rate_of(tables, history, edit.deal_id, at)
+        for field, value in new.items():
+            old = deals.loc[place[edit.deal_id], field]
+            deals.loc[place[edit.deal_id], field] = value
+            texts = {"old_value": None if pd.isna(old) else _text(old), "new_value": _text(value)}
+            rows.append({"deal_id": edit.deal_id, "changed_at": at, "field": field, **texts})
+    recorded = small.get("deal_history")
+    added = pd.DataFrame(rows).reindex(columns=recorded.columns).astype(recorded.dtypes.to_dict())
+    if "_sequence" in recorded:
+        added["_sequence"] = np.arange(len(added)) + recorded["_sequence"].max() + 1 if len(recorded) else 0.0
+    return small.with_tables(deals=deals, deal_history=pd.concat([recorded, added], ignore_index=True))
+
+
+def _text(value: object) -> str:
+    return value.date().isoformat() if isinstance(value, pd.Timestamp) else str(value)
+
+
+def _rate_of(tables: CrmTables, history: DealHistory, deal_id: str, at: pd.Timestamp) -> float:
+    """The rate of a deal's currency to the base currency.
+
+    Raises
+    ------
+    UsageError
+        It has none: an amount in base currency cannot be written in it.
+    """
+    shown = shown_deals(tables, history, pd.DataFrame({"deal_id": [deal_id], "as_of": [at]}))
+    rate = RateBook.from_tables(tables).to_base(pd.Series([1.0]), shown["currency"], at).iloc[0]
+    if pd.isna(rate):
+        rule = "an amount in base currency needs the exchange rate of the deal's currency"
+        raise UsageError(
+            f"The currency of {deal_id} has no rate.", Detail("what_if.amount", deal_id, rule, "import its rate")
+        )
+    return float(rate)
