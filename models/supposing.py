@@ -71,13 +71,14 @@ _NODE = ["node_type", "node_id"]
 
 def _drawn_at(drawn: DrawnForecast, model: RevenueModel, deals: pd.DataFrame) -> np.ndarray:
     """(nodes, draws) what some deals bring at each node."""
-    number = {node: row for row, node in enumerate(zip(*(drawn.outlook.nodes[name] for name in _NODE), strict=True))}
+    nodes = drawn.outlook.nodes
+    number = {node: row for row, node in enumerate(zip(nodes["node_type"], nodes["node_id"], strict=True))}
     money = np.zeros(drawn.samples.shape)
     if deals.empty:
         return money
     alone = deals.assign(place=np.arange(len(deals)))
     nothing = drawn.outlook.arrivals.iloc[:0]
-    draws = simulate_money(model, alone, nothing, places=len(deals), samples=money.shape[1])
+    draws = simulate_money(model, alone, nothing, places=len(deals), samples=drawn.samples.shape[1])
     for row, deal in enumerate(deals[PLACE].to_dict("records")):
         holding = [(COMPANY, COMPANY), *((level, deal[level]) for level in ("rep", "team", "region"))]
         for node in (*holding, *(("manager", manager) for manager in deal["managers"])):

@@ -18,11 +18,11 @@ from crm.errors import DealcastError
 from crm.plain import to_plain
 from ledger.errors import LedgerError
 from ledger.ledger import open_ledger
-from models.forecaster import FORECAST_COLUMNS
 from serving import metrics
 from serving.access import Access
 from serving.door import Door, Guard
 from serving.errors import answer_explained, answer_http, answer_invalid, nobody_sees
+from serving.forecasts import answer_forecast
 from serving.given import Asker, Now, Reader, Sender, Speaker, head_of, wall_clock
 from serving.intake import answer_events
 from serving.known_keys import KnownKeys
@@ -30,7 +30,7 @@ from serving.pages.every import add_pages
 from serving.pages.home import or_page
 from serving.pressure import Pressure
 from serving.rules import OPEN, Needs, check_rules
-from serving.said import Readings, answer_calls, answer_overrides, nodes_told, scores_told
+from serving.said import Readings, answer_calls, answer_overrides, scores_told
 from serving.schema import (
     CallsRequest,
     EventsRequest,
@@ -137,28 +137,15 @@ def add_forecasts(api: FastAPI) -> None:
 
     @api.post("/v1/forecast", summary="Forecast a period's bookings")
     def forecast(asked: ForecastRequest, caller: Reader, state: Now, request: Request) -> Response:
-        calendar = state.tables.calendar
-        start = asked.period_start
-        period = calendar.period_of(state.as_of) if start is None else calendar.period_starting(start)
-        nodes = state.visible_nodes(state.forecast(period), caller.viewer)
-        for column, wanted in (("node_type", asked.node_type), ("node_id", asked.node_id)):
-            nodes = nodes if wanted is None else nodes[nodes[column] == wanted]
-        if asked.node_id is not None and nodes.empty:
-            raise nobody_sees(asked.node_type or "node", asked.node_id)
-        request.app.state.readings.told(caller, nodes_told(period, nodes))
-        head = head_of(state)
-        said = request.app.state.ledger.publications(
-            "forecast", basis="published", period_start=pd.Timestamp(period.start), as_of=state.as_of
-        )
-        moments = [each.published_at for each in said if each.model_version == head["model_version"]]
         return JSONResponse(
-            {
-                **head,
-                "period_start": to_plain(period.start),
-                "period_end": to_plain(period.end),
-                "published_at": to_plain(moments[-1]) if moments else None,
-                "nodes": rows_of(nodes, FORECAST_COLUMNS),
-            }
+            answer_forecast(
+                asked,
+                caller,
+                state,
+                request.app.state.ledger,
+                workspace=request.app.state.follower.workspace,
+                readings=request.app.state.readings,
+            )
         )
 
 

@@ -12,6 +12,7 @@ from crm.plain import to_plain
 from models.scorer import SCORE_COLUMNS as SCORED
 
 MOST_DEALS = 1000
+MOST_SUPPOSED = 100
 LONGEST_NOTE = 2000
 
 REASONS = SCORED.index("reasons")
@@ -35,12 +36,28 @@ class ScoreRequest(Body):
     explain: Annotated[bool, Field(strict=True)] = True
 
 
+class SupposedDeal(Body):
+    """An open deal as it might be: dropped, or with another close date or amount (base currency)."""
+
+    deal_id: StrictStr
+    drop: Annotated[bool, Field(strict=True)] = False
+    close_date: Day | None = None
+    amount: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e15, le=1e15)] | None = None
+
+
 class ForecastRequest(Body):
-    """Which period (null: the one that holds the data's moment) and which nodes (null: all)."""
+    """Which period (null: the one that holds the data's moment), which nodes (null: all), and what else of them.
+
+    `since`: why they are not what they were at an earlier moment. `gap`: which deals it takes to reach the quota.
+    `what_if`: what they would be if deals were otherwise.
+    """
 
     period_start: Day | None = None
     node_type: Literal["company", "region", "team", "rep", "manager"] | None = None
     node_id: StrictStr | None = None
+    since: StrictStr | None = None
+    gap: Annotated[bool, Field(strict=True)] = False
+    what_if: Annotated[list[SupposedDeal], Field(max_length=MOST_SUPPOSED)] = []
 
 
 class Proposal(Body):

@@ -24,7 +24,9 @@ from ledger.errors import LedgerError
 from ledger.ledger import Ledger
 from models.bundle import Bundle, bundle_for, model_card
 from models.bundle_store import read_champion
-from models.forecaster import forecast_nodes
+from models.forecast_look import chances_beyond_scores
+from models.forecaster import DrawnForecast, draw_forecast, forecast_nodes
+from models.moves import Moves, moves_since
 from models.scorer import score_deals
 from serving import metrics
 from serving.background import Background
@@ -61,6 +63,9 @@ class State:
     scores: pd.DataFrame
     forecasts: dict[tuple[pd.Timestamp, str | None], pd.DataFrame] = field(default_factory=dict)
     forecasting: threading.Lock = field(default_factory=threading.Lock)
+    draws: dict[pd.Timestamp, DrawnForecast] = field(default_factory=dict)
+    moves: dict[tuple[pd.Timestamp, pd.Timestamp, str], Moves] = field(default_factory=dict)
+    drawing: threading.Lock = field(default_factory=threading.Lock)
     newer: "State | None" = None
 
     @property
@@ -177,6 +182,41 @@ class State:
                     self.bundle, self.tables, self.history, self.scores, as_of=self.as_of, period=period, by=by
                 )
             return self.forecasts[asked]
+
+    def drawn(self, period: Period) -> DrawnForecast:
+        """The forecast of a period with its draws, computed once; kept for the period asked for last."""
+        with self.drawing:
+            if period.start_at not in self.draws:
+                self.draws.clear()  # they are large
+                self.draws[period.start_at] = draw_forecast(
+                    self.bundle,
+                    self.tables,
+                    self.history,
+                    self.scores,
+                    as_of=self.as_of,
+                    period=period,
+                    win_probability=chances_beyond_scores(
+                        self.bundle, self.tables, self.history, as_of=self.as_of, period=period
+                    ),
+                )
+            return self.draws[period.start_at]
+
+    def moved(self, period: Period, since: pd.Timestamp, before: Bundle) -> Moves:
+        """Why a period's forecast is not what a model said of it at an earlier moment, computed once."""
+        asked = (period.start_at, since, before.model_version)
+        with self.drawing:
+            if asked not in self.moves:
+                self.moves[asked] = moves_since(
+                    self.bundle,
+                    self.tables,
+                    self.history,
+                    since=since,
+                    as_of=self.as_of,
+                    period=period,
+                    before=before,
+                    scores=self.scores,
+                )
+            return self.moves[asked]
 
 
 def load_state(workspace: Path, ledger: Ledger, before: State | None = None) -> State:
