@@ -198,6 +198,34 @@ class Ledger(KeyRing, Inbox, People):
         rows = rows.sort_values(["as_of", "published_at", "publication_id"], kind="stable")
         return rows.drop_duplicates("as_of", keep="last", ignore_index=True).drop(columns="publication_id")
 
+    def period_chances(self, publication_ids: Sequence[int]) -> pd.DataFrame:
+        """The chances to be won in the period that these publications told.
+
+        Returns
+        -------
+        DataFrame of deal_id, as_of, period_start, said (0..1), expected_amount (base currency, if won).
+        """
+        columns = (score_entry.c.deal_id, publication.c.as_of, publication.c.period_start)
+        query = select(*columns, score_entry.c.period_win_probability.label("said"), score_entry.c.expected_amount)
+        query = query.join(publication, publication.c.publication_id == score_entry.c.publication_id)
+        query = query.where(publication.c.publication_id.in_(list(publication_ids)))
+        with reading(self.engine) as connection:
+            return read(connection, query)
+
+    def deal_said(self, deal_id: str, *, period_start: pd.Timestamp, at: pd.Timestamp) -> float:
+        """What the last score of a deal published by a moment expected of it for a period, in base currency, or NaN."""
+        said = and_(publication.c.publication_id == score_entry.c.publication_id, publication.c.basis == "published")
+        query = select(score_entry.c.period_win_probability * score_entry.c.expected_amount).join(publication, said)
+        query = query.where(
+            score_entry.c.deal_id == deal_id,
+            publication.c.period_start == period_start.date(),
+            publication.c.published_at <= at,
+        )
+        query = query.order_by(publication.c.published_at.desc(), publication.c.publication_id.desc()).limit(1)
+        with reading(self.engine) as connection:
+            found = connection.execute(query).scalar()
+        return float("nan") if found is None else float(found)
+
     def scores_published_before(self, moment: pd.Timestamp, deal_ids: Sequence[str] | None = None) -> pd.DataFrame:
         """For each deal the last published score whose as-of moment is `moment` or earlier.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Engine, func, select, tuple_
+from sqlalchemy import ColumnElement, Engine, func, select, true, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ledger.database import reading, writing
@@ -133,8 +133,14 @@ class People:
         -------
         DataFrame with the columns of `override_entry`, and note; instants are UTC.
         """
-        query = select(override_entry, override_note.c.note).join(override_note, isouter=True)
-        query = query.where(override_entry.c.period_start == period_start.date())
+        return self._overrides(override_entry.c.period_start == period_start.date())
+
+    def all_overrides(self, user_id: str | None = None) -> pd.DataFrame:
+        """The overrides of one person, or of everybody, of all periods: as `overrides` returns them."""
+        return self._overrides(true() if user_id is None else override_entry.c.user_id == user_id)
+
+    def _overrides(self, which: ColumnElement[bool]) -> pd.DataFrame:
+        query = select(override_entry, override_note.c.note).join(override_note, isouter=True).where(which)
         query = query.order_by(override_entry.c.submitted_at, override_entry.c.override_id)
         with reading(self.engine) as connection:
             rows = connection.execute(query).mappings().all()

@@ -13,7 +13,7 @@ from crm.calendar import Period
 from crm.hierarchy import OrgChart
 from crm.history import DealHistory
 from crm.tables import CrmTables
-from ledger.ledger import Ledger, Publication
+from ledger.ledger import Basis, Ledger, Publication
 
 LINE_COLUMNS = ("as_of", "basis", "won_to_date", "p10", "p50", "p90", "mean", "call_commit", "quota")
 
@@ -41,13 +41,14 @@ class Outlook:
         return [scope for scope in sorted(self.nodes["scope"].unique()) if scope != "all"]
 
 
-def outlook_then(ledger: Ledger, period: Period, at: pd.Timestamp) -> Outlook | None:
+def outlook_then(ledger: Ledger, period: Period, at: pd.Timestamp, basis: Basis | None = None) -> Outlook | None:
     """What stood at a past moment: what was published last by then, else what was replayed for the last moment by then.
 
-    None where the ledger holds neither.
+    None where the ledger holds neither; with a basis, where it holds nothing of that one.
     """
-    for basis in ("published", "replayed"):
-        heads = ledger.publications("forecast", basis=basis, period_start=pd.Timestamp(period.start), at=at)
+    bases: tuple[Basis, ...] = ("published", "replayed") if basis is None else (basis,)
+    for each in bases:
+        heads = ledger.publications("forecast", basis=each, period_start=pd.Timestamp(period.start), at=at)
         if heads:
             head = heads[-1]
             return outlook_of(head, period, ledger.nodes_of(head))

@@ -23,6 +23,8 @@ ALWAYS = ("/livez", "/readyz", "/metrics")
 KIND_OF: Mapping[str, str] = {
     "/v1/what_if": "what_if",
     "/v1/forecast": "forecast",
+    "/review": "forecast",
+    "/changes": "forecast",
     "/v1/events": "write",
     "/v1/calls": "write",
     "/v1/overrides": "write",

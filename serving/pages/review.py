@@ -76,8 +76,8 @@ class Reviewed:
         branches = self.tree.branches(opened, start)
         scale: dict[tuple[str, ...], float] = {}
         for branch in branches:
-            top = max(v for name in ("p90", "quota", "call_commit") if (v := known(branch.row, name)) is not None)
-            scale[branch.under] = max(scale.get(branch.under, 0.0), top, 1.0)
+            tops = [v for name in ("p90", "quota", "call_commit") if (v := known(branch.row, name)) is not None]
+            scale[branch.under] = max([scale.get(branch.under, 1.0), *tops])
         return [self._line(branch, scale[branch.under]) for branch in branches]
 
     def _line(self, branch: Branch, scale: float) -> Line:

@@ -132,6 +132,8 @@ class Say:
         """An amount at a glance: $1.23M."""
         if is_unknown(value):
             return UNKNOWN
+        if abs(float(value)) < 999.5:
+            return self.money(value)
         digits = 2 if abs(float(value)) >= 1e6 else 0
         return format_compact_currency(float(value), self.currency, locale=self.locale, fraction_digits=digits)
 

@@ -20,7 +20,7 @@ function colours() {
   return { ...found, font: getComputedStyle(document.body).fontFamily };
 }
 
-const faded = (colour, alpha) => colour.replace(/^rgba?\(([^)]+?)(,\s*[\d.]+)?\)$/, (all, rgb) => rgb.split(",").length === 3 ? `rgba(${rgb}, ${alpha})` : all);
+const faded = (colour, alpha) => `rgba(${colour.match(/[\d.]+/g).slice(0, 3).join(", ")}, ${alpha})`;
 
 function hatching(colour) {
   const tile = document.createElement("canvas");
@@ -38,7 +38,7 @@ function base(c, format) {
     animation: !matchMedia("(prefers-reduced-motion: reduce)").matches, animationDuration: 300,
     textStyle: { fontFamily: c.font, color: c.text },
     grid: { left: 8, right: 16, top: 40, bottom: 8, containLabel: true },
-    legend: { top: 0, left: 0, itemWidth: 18, itemHeight: 9, textStyle: { color: c.quiet }, inactiveColor: c.line },
+    legend: { type: "scroll", pageIconColor: c.accent, pageTextStyle: { color: c.quiet }, top: 0, left: 0, itemWidth: 18, itemHeight: 9, textStyle: { color: c.quiet }, inactiveColor: c.line },
     tooltip: { trigger: "axis", renderMode: "richText", confine: true, backgroundColor: c.card, borderColor: c.line, textStyle: { color: c.text, fontFamily: c.font }, axisPointer: { lineStyle: { color: c.quiet } } },
     xAxis: { ...axis, splitLine: { show: false } },
     yAxis: { ...axis, axisLine: { show: false }, axisLabel: { color: c.quiet, formatter: shortFormats[format] } },
@@ -98,6 +98,7 @@ drawings.waterfall = (d, c) => {
   option.grid.top = 24;
   option.xAxis = { ...option.xAxis, type: "category", data: rows.map((row) => row.bar.label), axisLabel: { color: c.quiet, interval: 0, width: 90, overflow: "break", hideOverlap: false } };
   option.yAxis.scale = true;
+  option.yAxis.axisLabel.showMinLabel = false;
   option.series = [
     { type: "bar", stack: "all", silent: true, itemStyle: { color: "transparent" }, data: rows.map((row) => row.low) },
     { type: "bar", stack: "all", barMaxWidth: 56, data: rows.map((row) => ({ value: row.size, itemStyle: { color: row.colour, borderRadius: 3 } })), label: { show: true, position: "top", color: c.text, formatter: (each) => compact.format(rows[each.dataIndex].bar.amount) } },
@@ -108,7 +109,10 @@ drawings.waterfall = (d, c) => {
   if (!ends.length) option.yAxis.min = undefined;
   option.tooltip.formatter = (shown) => { const bar = rows[shown[0].dataIndex].bar; return `${bar.label}\n${exact.format(bar.amount)}${bar.note ? "\n" + bar.note : ""}`; };
   option.tooltip.axisPointer = { type: "none" };
-  if (d.bars.some((bar) => bar.href)) option.onclick = (each) => { const { href } = rows[each.dataIndex].bar; if (href) location.href = href; };
+  option.onclick = (each) => {
+    const behind = document.getElementById(`cause-${rows[each.dataIndex].bar.cause}`);
+    if (behind) { behind.open = true; behind.scrollIntoView(); behind.querySelector("summary").focus(); }
+  };
   return option;
 };
 

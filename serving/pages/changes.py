@@ -1,0 +1,176 @@
+"""What changed: why a period's forecast is not what it was, as a walk of amounts with the deals behind each step."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pandas as pd
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from crm.calendar import Period
+from crm.errors import Detail, UsageError
+from models.moves import CAUSES, moves_since
+from models.replays import bundle_that_spoke
+from models.review import NODE_TYPES
+from serving.errors import nobody_sees
+from serving.given import Now, Reader, wall_clock
+from serving.pages.frame import say_to, show
+from serving.pages.looking import Looking, day_asked, looking, periods_offered
+from serving.pages.tree import key_of
+from serving.pages.words import Say, later
+from serving.said import nodes_told
+from serving.state import State
+
+DAYS_BACK = 7
+DEALS_NAMED = 50
+WALKS_KEPT = 8
+CAUSE_LABELS = {
+    "model": later("Another model speaks"),
+    "won_earlier": later("Won as expected or sooner"),
+    "won_later": later("Won later than expected"),
+    "lost": later("Lost"),
+    "slipped_out": later("Moved out"),
+    "pulled_in": later("Moved in"),
+    "reopened": later("Reopened"),
+    "newly_created": later("New deals"),
+    "merged": later("Merged"),
+    "edited": later("News on deals"),
+    "time": later("Time alone"),
+    "repriced": later("Amounts"),
+    "exchange_rates": later("Exchange rates"),
+    "owner": later("Changed owners"),
+    "not_yet_created": later("Deals to come"),
+}
+assert CAUSE_LABELS.keys() == CAUSES.keys()
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The moves of every node between two moments of one period."""
+
+    since: pd.Timestamp
+    as_of: pd.Timestamp
+    period: Period
+    rows: pd.DataFrame
+
+
+class Walks:
+    """The last walks asked for: each takes seconds to work out, and is the same for everybody."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str, pd.Timestamp, pd.Timestamp, Any], Walk] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, state: State, request: Request, at: Looking, since: pd.Timestamp) -> Walk:
+        """The walk of a period's forecast from one moment to the one looked from."""
+        as_of = min(at.at, state.as_of)
+        key = (state.tables.data_version, state.bundle.model_version, since, as_of, at.period.start)
+        with self._lock:  # one at a time: who asks for the same meanwhile finds it kept
+            if key not in self._kept:
+                self._kept[key] = work_out(state, request, at.period, since, as_of)
+                while len(self._kept) > WALKS_KEPT:
+                    self._kept.popitem(last=False)
+            return self._kept[key]
+
+
+def work_out(state: State, request: Request, period: Period, since: pd.Timestamp, as_of: pd.Timestamp) -> Walk:
+    """The walk between the forecasts of the models that spoke at the two moments."""
+    workspace, ledger = request.app.state.follower.workspace, request.app.state.ledger
+    before = bundle_that_spoke(workspace, ledger, state.tables, period, since)
+    bundle, tables, history, scores = state.bundle, state.tables, state.history, state.scores
+    if as_of < state.as_of:
+        bundle, scores = bundle_that_spoke(workspace, ledger, state.tables, period, as_of), None
+        tables, history = bundle.read_history(state.tables)
+    moves = moves_since(bundle, tables, history, since=since, as_of=as_of, period=period, before=before, scores=scores)
+    return Walk(since, as_of, period, moves.rows(named=DEALS_NAMED))
+
+
+def since_asked(query: Any, state: State, at: Looking) -> pd.Timestamp:
+    """The earlier moment: a week before the later one, unless a day is named, whose end it is.
+
+    Raises
+    ------
+    UsageError
+        It is not before the later moment.
+    """
+    day = day_asked(query, "since")
+    as_of = min(at.at, state.as_of)
+    if day is None:
+        return as_of - pd.Timedelta(days=DAYS_BACK)
+    since = state.tables.calendar.midnight(day + timedelta(days=1))
+    if since >= as_of:
+        detail = Detail(
+            "since", str(day), f"a day before {state.tables.calendar.local_day(as_of)}", "choose an earlier day"
+        )
+        raise UsageError("What changed is told from an earlier day on.", detail)
+    return since
+
+
+def deals_behind(state: State, viewer: str | None, row: Any) -> list[dict[str, Any]]:
+    """The deals behind one step that a viewer may see, the strongest first, each with its name."""
+    seen = [deal for deal in row["deals"] if state.may_see_deal(viewer, deal["deal_id"])]
+    names = deal_names(state, [deal["deal_id"] for deal in seen])
+    return [{**deal, "name": names[deal["deal_id"]]} for deal in seen]
+
+
+def deal_names(state: State, deal_ids: list[str]) -> dict[str, str]:
+    """What deals are called: their name in the CRM, else their id."""
+    deals = state.tables.get("deals")
+    if "name" not in deals:
+        return {deal_id: deal_id for deal_id in deal_ids}
+    named = deals[deals["deal_id"].isin(deal_ids)].set_index("deal_id")["name"].dropna().to_dict()
+    return {deal_id: str(named.get(deal_id, deal_id)) for deal_id in deal_ids}
+
+
+def topmost_first(column: pd.Series) -> pd.Series:
+    """The company before its parts, and those by name."""
+    return column.map(NODE_TYPES.index) if column.name == "node_type" else column.fillna("")
+
+
+def bars_of(walk: pd.DataFrame, say: Say) -> list[dict[str, Any]]:
+    """The walk of one node as bars: from the earlier figure by each cause to the later one."""
+    first = walk.iloc[0]
+    steps = [
+        {"label": say.gettext(CAUSE_LABELS[row["cause"]]), "amount": float(row["amount"]), "kind": "step",
+         "cause": row["cause"]}
+        for row in walk.to_dict("records")
+    ]  # fmt: skip
+    before = {"label": say.gettext("Before"), "amount": float(first["earlier"]), "kind": "end", "cause": None}
+    after = {"label": say.gettext("Now"), "amount": float(first["later"]), "kind": "end", "cause": None}
+    return [before, *steps, after]
+
+
+def add_changes(api: FastAPI) -> None:
+    """The page."""
+    api.state.walks = Walks()
+
+    @api.get("/changes", include_in_schema=False)
+    def changes(caller: Reader, state: Now, request: Request) -> Response:
+        query, viewer = request.query_params, caller.user_id
+        at = looking(query, state, wall_clock())
+        since = since_asked(query, state, at)
+        calendar = state.tables.calendar
+        values: dict[str, Any] = {"at": at, "since": since, "since_day": calendar.local_day(since - pd.Timedelta(1))}
+        values |= {"periods": periods_offered(calendar, state.as_of), "today": calendar.local_day(state.as_of)}
+        if since < calendar.previous_period(at.period).start_at:
+            return show(request, "changes.html", **values, walk=None, why="long")
+        walk = request.app.state.walks.of(state, request, at, since)
+        rows = state.visible_nodes(walk.rows, viewer)
+        rows = rows.sort_values(["node_type", "node_name"], key=topmost_first, kind="stable")
+        request.app.state.readings.told(caller, nodes_told(at.period, rows))
+        nodes = list(dict.fromkeys(zip(rows["node_type"], rows["node_id"], rows["node_name"], strict=True)))
+        if not nodes:
+            return show(request, "changes.html", **values, walk=None, why="nothing")
+        node = key_of(query["node"]) if query.get("node") else nodes[0][:2]
+        mine = rows[(rows["node_type"] == node[0]) & (rows["node_id"] == node[1])]
+        if mine.empty:
+            raise nobody_sees("node", ":".join(node))
+        steps = [
+            {**row, "label": CAUSE_LABELS[row["cause"]], "behind": deals_behind(state, viewer, row)}
+            for row in mine.to_dict("records")
+        ]
+        bars = bars_of(mine, say_to(request))
+        return show(request, "changes.html", **values, walk=walk, node=node, nodes=nodes, steps=steps, bars=bars)
