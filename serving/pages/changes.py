@@ -149,7 +149,7 @@ def add_changes(api: FastAPI) -> None:
 
     @api.get("/changes", include_in_schema=False)
     def changes(caller: Reader, state: Now, request: Request) -> Response:
-        query, viewer = request.query_params, caller.user_id
+        query, viewer = request.query_params, caller.viewer
         at = looking(query, state, wall_clock())
         since = since_asked(query, state, at)
         calendar = state.tables.calendar

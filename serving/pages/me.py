@@ -15,7 +15,7 @@ from crm.errors import Detail, UsageError
 from crm.plain import to_plain
 from ledger.ledger import Ledger
 from models.disagreements import disagreements
-from serving.auth import Caller
+from serving.callers import Caller
 from serving.errors import nobody_sees
 from serving.given import Now, Reader, Speaker, wall_clock
 from serving.pages.frame import say_to, show
@@ -54,13 +54,13 @@ def my_deals(state: State, caller: Caller) -> list[Mine]:
     """The open deals of a caller (of who has none, those of the people below), what brings most to the period first."""
     user = caller.user_id
     own = [deal_id for deal_id in state.score_of if state.owner_of.get(deal_id) == user]
-    ids = own or [deal_id for deal_id in state.score_of if state.may_see_deal(caller.user_id, deal_id)]
+    ids = own or [deal_id for deal_id in state.score_of if state.may_see_deal(caller.viewer, deal_id)]
     deals = state.tables.get("deals")
     rows = deals[deals["deal_id"].isin(ids)].set_index("deal_id").to_dict("index")
     today = state.tables.calendar.local_day(state.as_of)
     found = []
     for deal_id in ids:
-        score, row = state.score_for(caller.user_id, deal_id), rows.get(deal_id, {})
+        score, row = state.score_for(caller.viewer, deal_id), rows.get(deal_id, {})
         if score is None:
             continue
         name, stage, close_date = (to_plain(row.get(field)) for field in ("name", "stage", "close_date"))
@@ -137,7 +137,7 @@ def show_me(caller: Caller, state: State, request: Request, *, said: str = "", s
         look_at=worth_a_look(deals),
         why=WHY,
         calls=calls,
-        may_call=caller.key.allows("calls"),
+        may_call=caller.allows("calls"),
         disagreed=int(judged["is_closer"].notna().sum()),
         closer=int(judged["is_closer"].fillna(False).sum()),
         waiting=int(judged["is_closer"].isna().sum()),
@@ -171,7 +171,7 @@ def add_me(api: FastAPI) -> None:
         if not form.get("note", "").strip():
             detail = Detail("note", None, "a reason, in words", "say why you disagree")
             raise UsageError("A disagreement needs its reason.", detail)
-        if not state.may_see_deal(caller.user_id, form.get("deal_id", "")):
+        if not state.may_see_deal(caller.viewer, form.get("deal_id", "")):
             raise nobody_sees("deal", form.get("deal_id", ""))
         row = {"deal_id": form["deal_id"], "value": amount_of(form), "note": form["note"]}
         asked = valid(OverridesRequest, {"overrides": [row]})
