@@ -4,16 +4,14 @@ from typing import Any
 
 import pandas as pd
 
-from crm.errors import DealcastError, Detail, NotFound, UsageError
+from crm.errors import Detail, NotFound, UsageError
 from crm.plain import to_plain
 from dealcast.session import Progress, Session
 from dealcast.steps import View, view_at
-from models.bundle import Bundle, read_bundle
-from models.bundle_store import bundles_folder
-from models.changes import EarlierScore, explain_change
 from models.scorer import score_deals
+from serving.explained import change_since_published
 from serving.schema import SCORE_COLUMNS
-from serving.state import CHANGE_DAYS, with_change
+from serving.state import with_change
 
 
 def explain(session: Session, deal_id: str, *, as_of: str | None, progress: Progress) -> dict[str, Any]:
@@ -35,14 +33,11 @@ def explain(session: Session, deal_id: str, *, as_of: str | None, progress: Prog
     scored = score_deals(view.bundle, view.tables, view.history, spine)
     score = with_change(scored, session.ledger, at)[list(SCORE_COLUMNS)].iloc[0].to_dict()
     progress("compare", 0.7)
-    said = session.ledger.scores_published_before(at - pd.Timedelta(days=CHANGE_DAYS), [deal_id])
-    since, change = None, []
-    if len(said):
-        since = {name: said[name].iloc[0] for name in ("as_of", "win_probability")}
-        version = str(said["model_version"].iloc[0])
-        old = view.bundle if version == view.bundle.model_version else bundle_if_readable(session, version)
-        earlier = EarlierScore(**since, model_version=version, bundle=old)
-        change = explain_change(view.bundle, view.tables, view.history, earlier, deal_id=deal_id, as_of=at)
+    told = change_since_published(
+        session.ledger, session.workspace, view.bundle, view.tables, view.history, deal_id=deal_id, as_of=at
+    )
+    since = told and {"as_of": told.since.as_of, "win_probability": told.since.win_probability}
+    change = told.changes if told else []
     return {"deal_id": deal_id, "as_of": at, "score": score, "since": since, "change": change}
 
 
@@ -74,11 +69,3 @@ def must_be_open(view: View, deal_id: str) -> None:
         became = f"was {outcome} at {to_plain(last['at'])}"
         step = f"Ask for a moment when it was open: `dealcast explain {deal_id} --as-of D`."
     raise UsageError(f"The deal {deal_id} {became}.", Detail("DEAL_ID", deal_id, "only open deals have a score", step))
-
-
-def bundle_if_readable(session: Session, model_version: str) -> Bundle | None:
-    """A model that once served, if it is still there and undamaged."""
-    try:
-        return read_bundle(bundles_folder(session.workspace) / model_version)
-    except DealcastError:
-        return None

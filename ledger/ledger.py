@@ -236,7 +236,7 @@ class Ledger(KeyRing, Inbox, People):
         """
         newest_first = [publication.c[name].desc() for name in ("as_of", "published_at", "publication_id")]
         place = func.row_number().over(partition_by=score_entry.c.deal_id, order_by=newest_first)
-        said = self.published_entries().add_columns(place.label("place")).where(publication.c.as_of <= moment)
+        said = self.score_entries().add_columns(place.label("place")).where(publication.c.as_of <= moment)
         if deal_ids is not None:
             said = said.where(score_entry.c.deal_id.in_(list(deal_ids)))
         ranked = said.subquery()
@@ -244,21 +244,21 @@ class Ledger(KeyRing, Inbox, People):
         with reading(self.engine) as connection:
             return read(connection, query)[["deal_id", "win_probability", "as_of", "published_at", "model_version"]]
 
-    def score_history(self, deal_id: str) -> pd.DataFrame:
-        """Every published score of one deal, oldest first.
+    def score_history(self, deal_id: str, *, basis: Basis = "published") -> pd.DataFrame:
+        """Every score of one deal that was published (or, the other basis, replayed), oldest first.
 
         Returns
         -------
         DataFrame of as_of, published_at, win_probability, period_win_probability, model_version.
         """
-        query = self.published_entries().where(score_entry.c.deal_id == deal_id)
+        query = self.score_entries(basis).where(score_entry.c.deal_id == deal_id)
         query = query.order_by(publication.c.published_at, publication.c.publication_id)
         with reading(self.engine) as connection:
             return read(connection, query).drop(columns="deal_id")
 
-    def published_entries(self) -> Select[Any]:
-        """Score entries of published scores, beside the head's moments."""
-        said = and_(publication.c.publication_id == score_entry.c.publication_id, publication.c.basis == "published")
+    def score_entries(self, basis: Basis = "published") -> Select[Any]:
+        """Score entries of one basis, beside the head's moments."""
+        said = and_(publication.c.publication_id == score_entry.c.publication_id, publication.c.basis == basis)
         return select(
             score_entry.c.deal_id,
             publication.c.as_of,

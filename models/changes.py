@@ -5,16 +5,19 @@ one, the moment moves on while the deal stays as it was, the deal's own facts mo
 against the average open deal and add up, so those of two states differ by what lies between them, feature by feature.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
 
 from crm.history import DealHistory
+from crm.store import DEAL_TABLES
 from crm.tables import CrmTables
 from features.build import build_features
+from features.bulk import bulk_loaded
 from features.catalogue import BY_NAME, feature_set_hash
+from features.sources import FeatureSources, build_sources, overlay_sources
 from models.bundle import Bundle
 from models.reasons import AT_MOST, explain_deals, feature_sentence, strongest_topics
 from models.scorer import HORIZON_DAYS, deal_curves
@@ -58,7 +61,15 @@ class EarlierScore:
 
 
 def explain_change(
-    bundle: Bundle, tables: CrmTables, history: DealHistory, earlier: EarlierScore, *, deal_id: str, as_of: pd.Timestamp
+    bundle: Bundle,
+    tables: CrmTables,
+    history: DealHistory,
+    earlier: EarlierScore,
+    *,
+    deal_id: str,
+    as_of: pd.Timestamp,
+    sources: FeatureSources | None = None,
+    audiences: Sequence[str] = ("everyone", "chain"),
 ) -> list[Change]:
     """Why the bundle's score of a deal at `as_of` is not the earlier one.
 
@@ -66,25 +77,25 @@ def explain_change(
     ----------
     tables, history : as `bundle.read_history` gives them.
     earlier : a score published for a moment before `as_of`.
+    sources : the result of `build_sources`, to save making it again.
+    audiences : whose reasons are told one by one; the others are in the line for the rest.
 
     Returns
     -------
     Changes, the strongest first; their effects sum to the difference of the two win probabilities in points.
     """
-    frozen = freeze_deal(history, deal_id, earlier.as_of)
-    features = pd.concat(
-        [
-            build_features(tables, history, _moment(deal_id, earlier.as_of)),
-            build_features(tables, frozen, _moment(deal_id, as_of)),
-            build_features(tables, history, _moment(deal_id, as_of)),
-        ],
-        ignore_index=True,
-    )
+    sources = build_sources(tables, history) if sources is None else sources
+    moved_on = sources_with(sources, tables, history, deal_id)
+    frozen = sources_with(sources, tables, freeze_deal(history, deal_id, earlier.as_of), deal_id)
+    ends = pd.concat([_moment(deal_id, earlier.as_of), _moment(deal_id, as_of)], ignore_index=True)
+    built = build_features(tables, history, ends, sources=moved_on)
+    between = build_features(tables, history, _moment(deal_id, as_of), sources=frozen)
+    features = pd.concat([built.iloc[[0]], between, built.iloc[[1]]], ignore_index=True)
     chances = _win_probability(bundle, tables, features)
     changes = [
         *_by_model(bundle, tables, earlier, deal_id=deal_id, now_said=chances[0]),
-        *_by_feature(bundle, tables, features.iloc[[0, 1]], chances[0:2], "time"),
-        *_by_feature(bundle, tables, features.iloc[[1, 2]], chances[1:3], "edit"),
+        *_by_feature(bundle, tables, features.iloc[[0, 1]], chances[0:2], "time", audiences),
+        *_by_feature(bundle, tables, features.iloc[[1, 2]], chances[1:3], "edit", audiences),
     ]
     return sorted(changes, key=lambda change: -abs(change.effect))
 
@@ -103,6 +114,19 @@ def freeze_deal(history: DealHistory, deal_id: str, at: pd.Timestamp) -> DealHis
         contacts=kept(history.contacts, "known_from"),
         spells=kept(history.spells, "opened_at"),
     )
+
+
+def sources_with(sources: FeatureSources, tables: CrmTables, history: DealHistory, deal_id: str) -> FeatureSources:
+    """What features are read from for one deal: its own facts by a history, everything else as in `sources`."""
+    only = {name: rows[rows["deal_id"] == deal_id] for name, rows in tables.tables.items() if name in DEAL_TABLES}
+    its = {
+        name: rows[rows["deal_id"] == deal_id].reset_index(drop=True)
+        for name, rows in vars(history).items()
+        if isinstance(rows, pd.DataFrame) and "deal_id" in rows
+    }
+    alone = replace(tables, tables={**tables.tables, **only})
+    bulk = bulk_loaded(sources.tables.get("deals"), tables.calendar.time_zone)
+    return overlay_sources(sources, build_sources(alone, replace(history, **its), bulk=bulk), {deal_id})
 
 
 def _moment(deal_id: str, as_of: pd.Timestamp) -> pd.DataFrame:
@@ -150,36 +174,45 @@ def _change(cause: Cause, text: str, after: float, before: float) -> Iterator[Ch
 
 
 def _by_feature(
-    bundle: Bundle, tables: CrmTables, features: pd.DataFrame, chances: list[float], cause: Literal["edit", "time"]
+    bundle: Bundle,
+    tables: CrmTables,
+    features: pd.DataFrame,
+    chances: list[float],
+    cause: Literal["edit", "time"],
+    audiences: Sequence[str],
 ) -> Iterator[Change]:
     """From the first row of features to the second: the strongest of those that moved, and one line for the rest."""
     total = POINTS * (chances[1] - chances[0])
-    told = [] if bundle.fallback is not None else list(_told(bundle, tables, features, cause))
+    told = [] if bundle.fallback is not None else list(_told(bundle, tables, features, cause, audiences))
     yield from told
     rest = total - sum(change.effect for change in told)
     if abs(rest) > NOTHING:
-        yield Change(cause, OTHERWISE[cause] if told else _plainly(features, cause), rest)
+        yield Change(cause, OTHERWISE[cause] if told else _plainly(features, cause, audiences), rest)
 
 
 def _told(
-    bundle: Bundle, tables: CrmTables, features: pd.DataFrame, cause: Literal["edit", "time"]
+    bundle: Bundle,
+    tables: CrmTables,
+    features: pd.DataFrame,
+    cause: Literal["edit", "time"],
+    audiences: Sequence[str],
 ) -> Iterator[Change]:
     explained = explain_deals(bundle.hazards, bundle.calibration, bundle.reference, features, tables.calendar)
     before, after = explained.effects
     effects = dict(zip(explained.groups, (after - before).tolist(), strict=True))
     told = {name: effect for name, effect in effects.items() if name in features and name in BY_NAME}
-    for name, effect in strongest_topics(told, BY_NAME, tellers=_moved(features)):
+    for name, effect in strongest_topics(told, BY_NAME, tellers=_moved(features, audiences)):
         then, now = (feature_sentence(name, BY_NAME[name], value) for value in features[name])
         yield Change(cause, f"{now}; before: {then}", effect)
 
 
-def _moved(features: pd.DataFrame) -> list[str]:
-    """The features that may be told and whose value is not the same in both rows."""
+def _moved(features: pd.DataFrame, audiences: Sequence[str]) -> list[str]:
+    """The features that these audiences may be told and whose value is not the same in both rows."""
     then, now = features.iloc[0], features.iloc[1]
     return [
         name
         for name in map(str, features.columns)
-        if name in BY_NAME and BY_NAME[name].audience != "none" and not _same(then[name], now[name])
+        if name in BY_NAME and BY_NAME[name].audience in audiences and not _same(then[name], now[name])
     ]
 
 
@@ -187,9 +220,9 @@ def _same(then: object, now: object) -> bool:
     return bool(then == now) or (pd.isna(then) and pd.isna(now))
 
 
-def _plainly(features: pd.DataFrame, cause: Literal["edit", "time"]) -> str:
+def _plainly(features: pd.DataFrame, cause: Literal["edit", "time"], audiences: Sequence[str]) -> str:
     """Words for a whole step where a baseline serves, or nothing stands out: what moved, not by how much each."""
-    moved = ", ".join(name.replace("_", " ") for name in _moved(features)[:AT_MOST])
+    moved = ", ".join(name.replace("_", " ") for name in _moved(features, audiences)[:AT_MOST])
     if cause == "time":
         return "time passed, with the deal as it was"
     return f"the deal changed: {moved}" if moved else "the deal changed"

@@ -36,6 +36,7 @@ def score_deals(
     *,
     explain: bool = True,
     sources: FeatureSources | None = None,
+    features: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Score open deals.
 
@@ -45,6 +46,7 @@ def score_deals(
     spine : deal_id, as_of; deals open then.
     explain : whether to give reasons; without, they are empty lists.
     sources : what features are read from; by default all of `tables` and `history`.
+    features : what `build_features` gives for the spine, where it is there already.
 
     Returns
     -------
@@ -52,7 +54,8 @@ def score_deals(
     (amount_base is NaN where unknown), reasons as lists. Each row depends on its own deal only.
     """
     spine = spine[["deal_id", "as_of"]].reset_index(drop=True)
-    features = build_features(tables, history, spine, sources=sources)
+    if features is None:
+        features = build_features(tables, history, spine, sources=sources)
     curves = deal_curves(bundle, features, tables.calendar)
     chances = _chances(curves, spine["as_of"], tables.calendar)
     low, high = bundle.win_range.low_high(

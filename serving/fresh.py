@@ -4,6 +4,7 @@ from pathlib import Path
 
 from crm.history import open_deals
 from crm.store import DEAL_TABLES, SomeDeals, read_columns, read_tables
+from features.build import build_features
 from features.bulk import bulk_loaded
 from features.sources import build_sources, overlay_sources
 from ledger.ledger import Ledger
@@ -27,5 +28,7 @@ def score_newer(workspace: Path, ledger: Ledger, state: State, deal_ids: frozens
     births = read_columns(workspace, "deals", ("deal_id", "created_at", "_first_seen_at"), version)
     few = build_sources(tables, history, bulk=bulk_loaded(births, tables.calendar.time_zone))
     sources = overlay_sources(state.sources, few, deal_ids)
-    scores = score_deals(state.bundle, tables, history, open_deals(history, tables.as_of), sources=sources)
-    return State(tables, history, state.bundle, state.card, with_change(scores, ledger, tables.as_of))
+    spine = open_deals(history, tables.as_of)
+    features = build_features(tables, history, spine, sources=sources)
+    scores = score_deals(state.bundle, tables, history, spine, features=features)
+    return State(tables, history, state.bundle, state.card, with_change(scores, ledger, tables.as_of), features)

@@ -18,6 +18,7 @@ from crm.history import DealHistory, open_deals
 from crm.plain import to_plain
 from crm.store import current_version, read_tables
 from crm.tables import CrmTables
+from features.build import build_features
 from features.catalogue import BY_NAME
 from features.sources import FeatureSources, build_sources
 from ledger.errors import LedgerError
@@ -53,6 +54,8 @@ class State:
     tables, history : with the field classes of the bundle.
     card : the model card as `GET /v1/model` answers it.
     scores : the contract's score rows of all open deals.
+    features : what they were scored by, row by row: `build_features`.
+    prepared : what pages make of all this, once for all of them.
     newer : some deals as a newer data version has them, until that is loaded whole.
     """
 
@@ -61,11 +64,13 @@ class State:
     bundle: Bundle
     card: Mapping[str, Any]
     scores: pd.DataFrame
+    features: pd.DataFrame
     forecasts: dict[tuple[pd.Timestamp, str | None], pd.DataFrame] = field(default_factory=dict)
     forecasting: threading.Lock = field(default_factory=threading.Lock)
     draws: dict[pd.Timestamp, DrawnForecast] = field(default_factory=dict)
     moves: dict[tuple[pd.Timestamp, pd.Timestamp, str], Moves] = field(default_factory=dict)
     drawing: threading.Lock = field(default_factory=threading.Lock)
+    prepared: dict[str, Any] = field(default_factory=dict)
     newer: "State | None" = None
 
     @property
@@ -241,9 +246,11 @@ def load_state(workspace: Path, ledger: Ledger, before: State | None = None) -> 
         history = before.history
     else:
         tables, history = bundle.read_history(tables)
-    scores = score_deals(bundle, tables, history, open_deals(history, tables.as_of))
+    spine = open_deals(history, tables.as_of)
+    features = build_features(tables, history, spine)
+    scores = score_deals(bundle, tables, history, spine, features=features)
     card = model_card(workspace, bundle.manifest)
-    state = State(tables, history, bundle, card, with_change(scores, ledger, tables.as_of))
+    state = State(tables, history, bundle, card, with_change(scores, ledger, tables.as_of), features)
     for prepared in ("score_of", "closing_of", "owner_of", "subtree_of"):
         getattr(state, prepared)  # now, not in the first request
     return state

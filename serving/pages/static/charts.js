@@ -9,6 +9,7 @@ const exact = new Intl.NumberFormat(language, { style: "currency", currency: roo
 const share = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 });
 const plain = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
 const day = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", timeZone: "UTC" });
+const dated = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", year: "2-digit", timeZone: "UTC" });
 const formats = { money: (x) => exact.format(x), share: (x) => share.format(x), number: (x) => plain.format(x) };
 const shortFormats = { ...formats, money: (x) => compact.format(x) };
 
@@ -144,6 +145,31 @@ drawings.lines = (d, c) => {
   option.series = d.lines.map((line, place) => ({ type: "line", name: line.name, data: line.values, connectNulls: true, symbolSize: 6, itemStyle: { color: shades[place % 6] }, lineStyle: { color: shades[place % 6], type: dashes[place % 6], width: place ? 1.8 : 3 } }));
   if (d.target !== undefined && d.target !== null) option.series[0].markLine = { silent: true, symbol: "none", data: [{ yAxis: d.target }], lineStyle: { color: c.quiet, type: "dashed" }, label: { show: false } };
   option.tooltip.valueFormatter = (value) => value === null || value === undefined ? "–" : formats[d.format](value);
+  return option;
+};
+
+// A deal's life: what was said of it above, who spoke to whom and what was changed below, the stages behind both.
+drawings.timeline = (d, c) => {
+  const option = base(c, "share");
+  const lanes = d.lanes.length;
+  const below = 24 + 26 * lanes;
+  const shades = { inbound: c.good, edit: c.warn };
+  const time = { type: "time", min: d.from, max: d.to, axisLine: { lineStyle: { color: c.line } }, axisTick: { show: false }, splitLine: { show: false } };
+  const stages = d.stays.map((stay, place) => [{ name: stay.stage, xAxis: stay.from, itemStyle: { color: place % 2 ? faded(c.accent, 0.1) : faded(c.accent, 0.03) }, label: { show: (stay.to - stay.from) > 0.07 * (d.to - d.from) } }, { xAxis: stay.to }]);
+  option.grid = [{ left: 112, right: 16, top: 44, bottom: below + 16 }, { left: 112, right: 16, bottom: 24, height: 26 * lanes }];
+  option.xAxis = [{ ...time, axisLabel: { show: false } }, { ...time, gridIndex: 1, axisLabel: { color: c.quiet, hideOverlap: true, formatter: (at) => dated.format(new Date(at)) } }];
+  option.yAxis = [
+    { ...option.yAxis, min: 0, max: 1 },
+    { type: "category", gridIndex: 1, inverse: true, data: d.lanes.map((lane) => lane.name), axisLine: { show: false }, axisTick: { show: false }, axisLabel: { color: c.quiet, width: 100, overflow: "truncate" }, splitLine: { show: true, lineStyle: { color: c.line } } },
+  ];
+  option.legend.data = d.lines.map((line) => line.name);
+  const bands = { silent: true, label: { color: c.quiet, position: "insideTop", fontSize: 11, overflow: "truncate", width: 90 }, data: stages };
+  option.series = [
+    { type: "line", data: [], silent: true, markArea: bands },
+    ...d.lines.map((line) => ({ type: "line", name: line.name, data: line.points, symbol: line.basis === "replayed" ? "emptyCircle" : "circle", symbolSize: 8, itemStyle: { color: c.accent }, lineStyle: { color: c.accent, width: 2.5, type: line.basis === "replayed" ? "dashed" : "solid" } })),
+    ...d.lanes.map((lane, place) => ({ type: "scatter", xAxisIndex: 1, yAxisIndex: 1, symbol: lane.key === "edit" ? "diamond" : "circle", symbolSize: 9, itemStyle: { color: shades[lane.key] || c.accent, opacity: 0.75 }, data: lane.points.map((p) => ({ value: [p[0], place], text: p[1] })) })),
+  ];
+  option.tooltip = { ...option.tooltip, trigger: "item", formatter: (each) => `${dated.format(new Date(each.value[0]))}\n${each.data.text || `${each.seriesName}: ${share.format(each.value[1])}`}` };
   return option;
 };
 

@@ -29,6 +29,9 @@ for (const form of document.querySelectorAll("form.pickers")) {
   form.addEventListener("change", () => form.requestSubmit());
 }
 
+// Sliders answer while they are moved; the button is for who has no JavaScript.
+if (window.htmx) for (const button of document.querySelectorAll("form.imagine button.apply")) button.hidden = true;
+
 // A branch of a table that has been loaded is closed and opened without asking again.
 document.addEventListener("click", (event) => {
   const opener = event.target.closest("[data-branch]");

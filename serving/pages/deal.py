@@ -1,0 +1,337 @@
+"""The page of one deal: its score with its horizons, why, what changed, its life on one line, and what would be if."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import pandas as pd
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from crm.plain import to_plain
+from models.reasons import SMALLEST_EFFECT
+from serving.callers import Caller
+from serving.errors import nobody_sees
+from serving.explained import ChangeTold, change_since_published
+from serving.given import Asker, Now, Reader
+from serving.pages.frame import say_to, show
+from serving.pages.life import life_told
+from serving.pages.words import Say, later
+from serving.pipeline import pipeline_of
+from serving.said import scores_told
+from serving.schema import Proposal, WhatIfRequest
+from serving.similar import SimilarDeal, similar_deals
+from serving.state import State
+from serving.timeline import happenings, holder_of, stays
+from serving.what_if import answer_what_if
+
+CAUSES = {
+    "edit": later("changed on the deal"),
+    "time": later("time passed"),
+    "model": later("another model"),
+}
+CATEGORIES = {
+    "commit": later("Commit"),
+    "most_likely": later("Most likely"),
+    "best_case": later("Best case"),
+    "pipeline": later("Pipeline"),
+    "closed": later("Closed"),
+    "omitted": later("Omitted"),
+}
+OUTCOMES = {"won": later("won"), "lost": later("lost"), "open": later("still open")}
+UNASKED = "unasked"
+"""What stands for a piece that has not been asked for yet."""
+SHOWN_CHANGES, SHOWN_SIMILAR = 6, 6
+LONGEST_DAYS_AHEAD = 180
+PERCENTS = (25, 300)
+"""The what-if amount, in percent of the deal's own."""
+
+
+@dataclass(frozen=True)
+class Slider:
+    """One thing to imagine otherwise: its range of whole steps, where it stands now, and where it is set."""
+
+    name: str
+    low: int
+    high: int
+    step: int
+    now: int
+    chosen: int
+    says: str
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """The sliders, and what the model says of the deal as they are set; `problems` say why it says nothing."""
+
+    sliders: Sequence[Slider]
+    score: Mapping[str, Any] | None
+    is_changed: bool
+    problems: Sequence[str]
+
+
+def add_deal(api: FastAPI) -> None:
+    """The page, and the pieces of it that take longer than a look."""
+
+    @api.get("/deals/{deal_id:path}", include_in_schema=False)
+    def deal(deal_id: str, caller: Reader, state: Now, request: Request) -> Response:
+        return show(request, "deal.html", **deal_values(deal_id, caller, state, request))
+
+    @api.get("/change/{deal_id:path}", include_in_schema=False)
+    def change(deal_id: str, caller: Reader, state: Now, request: Request) -> Response:
+        told = {"change": change_of(deal_id, caller, state, request)}
+        return piece(request, "deal_change.html", caller, state, {"deal_id": deal_id, "causes": CAUSES, **told})
+
+    @api.get("/similar/{deal_id:path}", include_in_schema=False)
+    def similar(deal_id: str, caller: Reader, state: Now, request: Request) -> Response:
+        must_see(deal_id, caller, state)
+        told = similar_told(similar_deals(state, caller.viewer, deal_id), state)
+        return piece(request, "deal_similar.html", caller, state, {"deal_id": deal_id, "outcomes": OUTCOMES, **told})
+
+    @api.get("/what_if/{deal_id:path}", include_in_schema=False)
+    def what_if(deal_id: str, caller: Asker, state: Now, request: Request) -> Response:
+        caller.must_have("read")
+        must_see(deal_id, caller, state)
+        told = {"imagined": imagine(deal_id, caller, state, request)}
+        score = state.score_for(caller.viewer, deal_id)
+        return piece(request, "deal_what_if.html", caller, state, {"deal_id": deal_id, "score": score, **told})
+
+
+def piece(request: Request, template: str, caller: Caller, state: State, values: dict[str, Any]) -> Response:
+    """A piece of the page for htmx; for who has no JavaScript the whole page, with the piece in its place."""
+    if request.headers.get("hx-request") == "true":
+        return show(request, template, **values)
+    return show(request, "deal.html", **{**deal_values(values["deal_id"], caller, state, request), **values})
+
+
+def must_see(deal_id: str, caller: Caller, state: State) -> str:
+    """How a deal stands.
+
+    Raises
+    ------
+    NotFound
+        It does not exist, or the caller may not see it.
+    """
+    standing = state.standing_of(deal_id)
+    if standing is None or not state.may_see_deal(caller.viewer, deal_id):
+        raise nobody_sees("deal", deal_id)
+    return standing
+
+
+def deal_values(deal_id: str, caller: Caller, state: State, request: Request) -> dict[str, Any]:
+    """What the page tells of a deal, from memory and the ledger."""
+    standing = must_see(deal_id, caller, state)
+    score = state.score_for(caller.viewer, deal_id)
+    request.app.state.readings.told(caller, scores_told([score] if score else []))
+    say, ledger = say_to(request), request.app.state.ledger
+    happened = happenings(state, deal_id)
+    lived = stays(state, deal_id, happened)
+    said = {basis: ledger.score_history(deal_id, basis=basis) for basis in ("published", "replayed")}
+    rows = pipeline_of(state)
+    return {
+        "deal_id": deal_id,
+        "deal": holder_of(state, deal_id).deal(deal_id),
+        "standing": standing,
+        "outcome": OUTCOMES[standing],
+        "closing": state.closing_of.get(deal_id),
+        "score": score,
+        "reasons": bars(score["reasons"] if score else []),
+        "row": rows.loc[deal_id] if deal_id in rows.index else None,
+        "names": names_of(state, deal_id),
+        "period": state.tables.calendar.period_of(state.as_of),
+        "life": life_told(say, state, happened, lived, said),
+        "may_ask": standing == "open" and caller.allows("what_if"),
+        "imagined": untouched(say, deal_id, state) if standing == "open" else None,
+        "categories": CATEGORIES,
+        "causes": CAUSES,
+        "outcomes": OUTCOMES,
+        "fallback": state.bundle.fallback,
+        "change": UNASKED,
+        "similar": UNASKED,
+    }
+
+
+def names_of(state: State, deal_id: str) -> dict[str, str | None]:
+    """How the deal's account and owner are called."""
+    deal = holder_of(state, deal_id).deal(deal_id)
+    found: dict[str, str | None] = {}
+    for label, table, key in (("owner", "users", "user_id"), ("account", "accounts", "account_id")):
+        named = state.tables.get(table)
+        its = deal.get("owner_id" if label == "owner" else key)
+        names = named.loc[named[key] == its, "name"] if "name" in named else pd.Series(dtype="str")
+        found[label] = to_plain(names.iloc[0]) if len(names) else its
+    return found
+
+
+def bars(reasons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Reasons with the length of their bar, as a share of the strongest."""
+    most = max((abs(each["effect"]) for each in reasons), default=1.0)
+    return [{**each, "share": abs(each["effect"]) / max(most, SMALLEST_EFFECT)} for each in reasons]
+
+
+# -- what changed, and what was alike ----------------------------------------------------------------------------------
+
+
+def change_of(deal_id: str, caller: Caller, state: State, request: Request) -> dict[str, Any] | None:
+    """What changed an open deal's score, as its reader may know it; None where nothing was published before."""
+    must_see(deal_id, caller, state)
+    if not (state.scores["deal_id"] == deal_id).any():
+        return None
+    follower = request.app.state.follower
+    own = caller.viewer is not None and caller.viewer == state.owner_of[deal_id]
+    told: ChangeTold | None = change_since_published(
+        follower.ledger,
+        follower.workspace,
+        state.bundle,
+        state.tables,
+        state.history,
+        deal_id=deal_id,
+        as_of=state.as_of,
+        sources=state.sources,
+        audiences=("everyone",) if own else ("everyone", "chain"),
+    )
+    if told is None:
+        return None
+    rows = [each.to_dict() for each in told.changes[:SHOWN_CHANGES] if abs(each.effect) >= SMALLEST_EFFECT]
+    total = sum(each.effect for each in told.changes)
+    rest = total - sum(row["effect"] for row in rows)
+    return {"since": told.since, "rows": bars(rows), "rest": rest, "total": total}
+
+
+def similar_told(found: Sequence[SimilarDeal], state: State) -> dict[str, Any]:
+    """The nearest deals with their names, and how all that were looked at ended."""
+    deals = state.tables.get("deals").set_index("deal_id")
+    shown = [
+        {
+            "deal_id": each.deal_id,
+            "name": to_plain(deals["name"].get(each.deal_id)) if "name" in deals else None,
+            "as_of": each.as_of,
+            "outcome": each.outcome,
+            "ended_at": each.ended_at,
+            "days": None if each.ended_at is None else (each.ended_at - each.as_of).total_seconds() / 86_400,
+            "likeness": 1.0 - each.distance,
+        }
+        for each in found[:SHOWN_SIMILAR]
+    ]
+    counts = {outcome: sum(each.outcome == outcome for each in found) for outcome in OUTCOMES}
+    return {"similar": shown, "similar_counts": counts, "similar_total": len(found)}
+
+
+# -- what if -----------------------------------------------------------------------------------------------------------
+
+
+def untouched(say: Say, deal_id: str, state: State) -> Imagined:
+    """The sliders as the deal stands."""
+    return Imagined(sliders_of(say, deal_id, state, {}), None, False, ())
+
+
+def imagine(deal_id: str, caller: Caller, state: State, request: Request) -> Imagined:
+    """What `POST /v1/what_if` says of the deal as the sliders are set."""
+    sliders = sliders_of(say_to(request), deal_id, state, request.query_params)
+    edits = edits_of(deal_id, state, sliders)
+    follower = request.app.state.follower
+    asked = WhatIfRequest(deals=[proposal_of(deal_id, state, edits)])
+    answer = answer_what_if(asked, state, follower.ledger, workspace=follower.workspace, viewer=caller.viewer)
+    request.app.state.readings.told(caller, scores_told(answer["scores"]))
+    problems = [f"{each['rule']}; {each['next_step']}" for error in answer["errors"] for each in error["details"]]
+    score = answer["scores"][0] if answer["scores"] else None
+    return Imagined(sliders, score, bool(edits), problems)
+
+
+def sliders_of(say: Say, deal_id: str, state: State, query: Mapping[str, str]) -> list[Slider]:
+    """The sliders that a deal allows: a stage among the open ones, a close date ahead, an amount where one is known."""
+    deal, calendar = holder_of(state, deal_id).deal(deal_id), state.tables.calendar
+    sliders = []
+    stages = open_stages(state, deal)
+    if deal["stage"] in stages and len(stages) > 1:
+        now = stages.index(deal["stage"])
+        chosen = chosen_of(query, "stage", 0, len(stages) - 1, now)
+        sliders.append(Slider("stage", 0, len(stages) - 1, 1, now, chosen, stages[chosen]))
+    if deal.get("close_date"):
+        today = calendar.local_day(state.as_of)
+        now = (date.fromisoformat(deal["close_date"]) - today).days
+        low, high = min(0, now), max(LONGEST_DAYS_AHEAD, now + 90)
+        chosen = chosen_of(query, "close_date", low, high, now)
+        sliders.append(Slider("close_date", low, high, 1, now, chosen, say.day(today + timedelta(days=chosen))))
+    if deal.get(calendar.measure):
+        chosen = chosen_of(query, "amount", *PERCENTS, 100)
+        in_base = pipeline_amount(state, deal_id)
+        says = say.percent(chosen / 100) if in_base is None else say.money(in_base * chosen / 100)
+        sliders.append(Slider("amount", *PERCENTS, 5, 100, chosen, says))
+    return sliders
+
+
+def chosen_of(query: Mapping[str, str], name: str, low: int, high: int, now: int) -> int:
+    """Where a slider is set: a whole number within its range, else as the deal stands."""
+    try:
+        return min(max(int(query.get(name, "")), low), high)
+    except ValueError:
+        return now
+
+
+def pipeline_amount(state: State, deal_id: str) -> float | None:
+    """The deal's amount in base currency, None if unknown."""
+    score = state.score_of.get(deal_id)
+    amount: float | None = score["amount_base"] if score else None
+    return amount
+
+
+def open_stages(state: State, deal: Mapping[str, Any]) -> list[str]:
+    """The open stages of the deal's pipeline, in their order."""
+    stages = state.tables.get("stages")
+    if "pipeline" in stages and deal.get("pipeline") is not None:
+        stages = stages[stages["pipeline"].isna() | (stages["pipeline"] == deal["pipeline"])]
+    stages = stages[~stages["is_closed"].fillna(False).astype(bool)].sort_values("sort_order", kind="stable")
+    return [str(name) for name in dict.fromkeys(stages["stage"])]
+
+
+def edits_of(deal_id: str, state: State, sliders: Sequence[Slider]) -> dict[str, Any]:
+    """The fields that the sliders change, with their new values."""
+    deal, calendar = holder_of(state, deal_id).deal(deal_id), state.tables.calendar
+    edits: dict[str, Any] = {}
+    for slider in sliders:
+        if slider.chosen == slider.now:
+            continue
+        if slider.name == "stage":
+            edits["stage"] = open_stages(state, deal)[slider.chosen]
+        elif slider.name == "close_date":
+            edits["close_date"] = str(calendar.local_day(state.as_of) + timedelta(days=slider.chosen))
+        else:
+            edits[calendar.measure] = round(float(deal[calendar.measure]) * slider.chosen / 100, 2)
+    return edits
+
+
+def proposal_of(deal_id: str, state: State, edits: Mapping[str, Any]) -> Proposal:
+    """A deal in full as the store has it, with some fields edited at the data's moment."""
+    holder = holder_of(state, deal_id)
+    deal, at = holder.deal(deal_id), to_plain(state.as_of)
+    history = rows_known(holder, "deal_history", deal_id, state.as_of)
+    history += [
+        {"changed_at": at, "field": name, "old_value": text_of(deal.get(name)), "new_value": text_of(value)}
+        for name, value in edits.items()
+    ]
+    return Proposal(
+        deal={**deal, **edits},
+        history=history,
+        activities=rows_known(holder, "activities", deal_id, state.as_of),
+        contacts=rows_known(holder, "deal_contacts", deal_id, state.as_of),
+    )
+
+
+def rows_known(state: State, table: str, deal_id: str, at: pd.Timestamp) -> list[dict[str, Any]]:
+    """A deal's rows of a table that are dated up to a moment, as files would give them."""
+    rows = state.tables.get(table)
+    rows = rows[rows["deal_id"] == deal_id]
+    if "_sequence" in rows:
+        rows = rows.sort_values("_sequence", kind="stable")
+    for name in rows:
+        if isinstance(rows[name].dtype, pd.DatetimeTZDtype):
+            rows = rows[~(rows[name] > at)]
+    shown: list[dict[str, Any]] = to_plain(rows[[name for name in rows if not str(name).startswith("_")]])
+    return [{name: value for name, value in row.items() if value is not None} for row in shown]
+
+
+def text_of(value: Any) -> str | None:
+    """A value as history rows write it."""
+    return None if value is None else str(value)
