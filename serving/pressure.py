@@ -29,7 +29,8 @@ KIND_OF: Mapping[str, str] = {
     "/v1/calls": "write",
     "/v1/overrides": "write",
 }
-"""Every other path is a `read`: something out of memory."""
+COSTLY_PIECES = ("/what_if/", "/change/", "/similar/")
+"""Pieces of a deal's page that are computed anew, as `/v1/what_if` is. Every other path is a `read`: out of memory."""
 
 log = logging.getLogger("dealcast")
 
@@ -57,6 +58,11 @@ BOUNDS: Mapping[str, Bounds] = {
     # Longer than a writer waits for SQLite's lock: what the database says comes first, and is certain.
     "write": Bounds(at_once=8, waiting=100, wait_seconds=10, longest_seconds=90),
 }
+
+
+def kind_of(path: str) -> str:
+    """What kind of work a path asks for."""
+    return "what_if" if path.startswith(COSTLY_PIECES) else KIND_OF.get(path, "read")
 
 
 class Refused(Exception):
@@ -107,7 +113,7 @@ class Pressure:
         if scope["type"] != "http" or scope["path"] in ALWAYS:
             await self.app(scope, receive, send)
             return
-        places = self._places[KIND_OF.get(scope["path"], "read")]
+        places = self._places[kind_of(scope["path"])]
         try:
             await places.take()
         except Refused as why:

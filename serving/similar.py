@@ -1,8 +1,8 @@
 """Past deals that looked like this one to the model, as they stood then, and what became of them.
 
 Every fourth Monday of the last two years each deal open then is looked at with what was known then. Near is what is
-near in the features that the model goes by, each in ranks of how deals differ and weighed by its worth to the model. Deals
-that are still open are told as such: leaving them out would make the quick ones the rule.
+near in the features that the model goes by, each in ranks of how deals differ and weighed by its worth to the model.
+Deals that are still open are told as such: leaving them out would make the quick ones the rule.
 """
 
 import threading

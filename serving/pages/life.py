@@ -46,7 +46,11 @@ def life_told(
     """
     words = [*points_said(say, said), *(row_of(say, each) for each in happened)]
     lanes = [
-        {"key": name, "name": say.gettext(LANES[name]), "points": [[row["ms"], row["text"]] for row in words if row["lane"] == name]}
+        {
+            "key": name,
+            "name": say.gettext(LANES[name]),
+            "points": [[row["ms"], row["text"]] for row in words if row["lane"] == name],
+        }
         for name in LANES
     ]
     end = state.as_of
@@ -66,7 +70,7 @@ def life_told(
             for basis, rows in said.items()
             if len(rows)
         ],
-        "lanes": [lane for lane in lanes if lane["points"]],
+        "lanes": lanes,
     }
     return {"drawing": drawing, "rows": sorted(words, key=lambda row: -row["ms"])}
 
