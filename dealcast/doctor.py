@@ -180,7 +180,9 @@ def _crm(session: Session) -> Found:
     told = []
     for name in made:
         connection = connections.read_connection(session.workspace, name)
-        once = replace(connection, settings=replace(connection.settings, tries=1))
+        once = connection
+        if hasattr(connection.settings, "tries"):
+            once = replace(connection, settings=replace(connection.settings, tries=1))
         with connections.opened(session.workspace, once) as connector:
             found = connector.survey()
         told.append(f"{found.system}, {found.tables['deals']} deals, scores to {found.writes_to or 'nowhere'}")

@@ -26,7 +26,7 @@ ONLY_IN = {
     "pyspark": ("features/engines/on_spark.py",),
     "sqlglot": ("features/engines/on_spark.py",),
     "deltalake": ("crm/store.py",),
-    "sqlalchemy": ("ledger/",),
+    "sqlalchemy": ("ledger/", "crm/connectors/warehouse.py"),
     "alembic": ("ledger/",),
     "mlflow": ("training/tracking.py",),
     "bentoml": ("serving/service.py",),
