@@ -21,7 +21,7 @@ from crm.history import open_deals
 from crm.synthetic import CompanyConfig, export, simulate
 from features.build import build_features
 from features.catalogue import BY_NAME
-from models.bins import bin_rows, build_grid, days_to_close_date
+from models.bins import bin_rows, build_grid, read_clocks
 from models.bundle import Bundle
 from models.reasons import explain_deals, tell_reasons
 from models.scorer import HORIZON_DAYS, days_to_period_end, deal_curves
@@ -75,7 +75,7 @@ def timed(bundle: Bundle, features: pd.DataFrame, calendar: Calendar) -> pd.Seri
     tell_reasons(explanation, features, BY_NAME, typical=bundle.typical)
     marks.append(perf_counter())
     grid = build_grid(features["as_of"], calendar, hazards.bins)
-    rows = bin_rows(hazards.encoder.transform(features), days_to_close_date(features), grid)
+    rows = bin_rows(hazards.encoder.transform(features), read_clocks(features), grid)
     boosters = [intensity.trees for intensity in hazards.intensities.values() if intensity.trees is not None]
     marks.append(perf_counter())
     for booster in boosters:

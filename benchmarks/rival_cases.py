@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
+from benchmarks.bench_shift import MEASURES, measure
 from benchmarks.public_data import (
     BANK,
     MAVEN,
@@ -23,7 +24,8 @@ from benchmarks.public_data import (
     salvirt_rows,
     snapshots_after,
 )
-from benchmarks.truth import live_days
+from benchmarks.truth import Day, live_days
+from crm.bookings import shown_deals
 from crm.history import build_history
 from crm.synthetic import CompanyConfig, export, simulate
 from crm.tables import CrmTables
@@ -31,7 +33,7 @@ from crm.truncation import truncate_export
 from features.build import build_features
 from models.baselines import fit_baselines
 from models.bundle import Bundle
-from models.scorer import days_to_period_end, deal_curves
+from models.scorer import HORIZON_DAYS, days_to_period_end, deal_curves
 from training.fit import fit_bundle, take_snapshots
 from training.labels import won_in_period
 from training.resampling import week_of
@@ -39,7 +41,8 @@ from training.win_model import ColumnKind, WinModel
 
 TRAINED_ON = date(2026, 1, 5)
 ENDED_ON = date(2026, 4, 6)
-LOOKS, DAYS_BETWEEN, FUTURES = 6, 14, 200
+LOOKS, DAYS_BETWEEN, FUTURES = 6, 14, 100
+COMPANY = CompanyConfig(n_reps=12, n_teams=2, deals_per_week=16)
 WEEKS_SINCE_SHIFT = 17
 FOLDS = 10
 
@@ -81,7 +84,7 @@ def splits_of(case: str, *, seeds: int) -> Splits:
 def company_split(seed: int, *, shifted: bool) -> Split:
     """A simulated company, asked on six days of the quarter after training; the truth from futures of each day."""
     shift = TRAINED_ON - timedelta(weeks=WEEKS_SINCE_SHIFT) if shifted else None
-    state = simulate(CompanyConfig(seed=seed, regime_shift_on=shift), TRAINED_ON)
+    state = simulate(replace(COMPANY, seed=seed, regime_shift_on=shift), TRAINED_ON)
     tables = export(state)
     fitted = _timed_fit(tables, tables.as_of)
     looks = [TRAINED_ON + timedelta(days=DAYS_BETWEEN * look) for look in range(LOOKS)]
@@ -91,7 +94,24 @@ def company_split(seed: int, *, shifted: bool) -> Split:
     ends = tables.calendar.period_frame(features["as_of"])["end_at"]
     won = won_in_period(known_later, features, ends).to_numpy()
     split = _split(f"seed {seed}", fitted, tables, features, won)
-    return replace(split, judged=split.judged.assign(won_of=np.concatenate([day.won("period") for day in days])))
+    judged = split.judged.assign(won_of=np.concatenate([day.won("period") for day in days]))
+    return replace(split, judged=judged, told=(*split.told, _against_truth(fitted.bundle, days, features)))
+
+
+def _against_truth(bundle: Bundle, days: list[Day], features: pd.DataFrame) -> str:
+    """The model's skill, bias and error of the open pipeline, as `bench_shift` measures them on these days."""
+    calendar = days[0].tables.calendar
+    curves = deal_curves(bundle, features, calendar)
+    at = np.cumsum([len(day.spine) for day in days])[:-1]
+    until: dict[str, float | np.ndarray] = {
+        "win_365": HORIZON_DAYS,
+        "period": days_to_period_end(features["as_of"], calendar),
+    }
+    said = {horizon: np.split(curves.probability_by(day).won, at) for horizon, day in until.items()}
+    won = {horizon: [day.won(horizon) for day in days] for horizon in until}
+    amounts = [shown_deals(day.tables, day.history, day.spine)["amount_base"].fillna(0.0).to_numpy() for day in days]
+    measured = zip(MEASURES, measure(said, won, amounts, FUTURES), strict=True)
+    return "; ".join(f"{name} {value:+.3f}" for name, value in measured)
 
 
 def public_split(read: Callable[[], CrmTables], trained_on: str, judged_until: str, *, days: int) -> Split:
@@ -170,7 +190,7 @@ def _split(part: str, fitted: _Fit, tables: CrmTables, features: pd.DataFrame, w
         said["win model, not served"] = deal_curves(unserved, features, tables.calendar).probability_by(until).won
     said |= {name: baseline.predict(features) for name, baseline in bundle.baselines.items()}
     identity = {"deal_id": features["deal_id"], "week": week_of(features["as_of"]), "won": won}
-    told = (f"fallback: {manifest['fallback']}", *manifest["limits"])
+    told = (f"fallback: {manifest['fallback']}; picking: {manifest['picking']}", *manifest["limits"])
     return Split(
         part,
         learn.drop(columns="as_of"),

@@ -9,7 +9,10 @@ from crm.calendar import Calendar, Period
 
 LONGEST_HORIZON = 365.0
 CAUSES = ("won", "lost")
-BIN_INPUTS = ("bin_midpoint", "bin_log_midpoint", "days_past_close_date", "days_to_period_end", "periods_ahead")
+CLOCKS = {"days_to_close_date": -1, "deal_age_days": 1, "days_in_stage": 1}
+"""Features that move on by themselves, a day a day: what they will be in the middle of a bin is told of the bin. Trees
+and straight lines find a sum of two inputs hard to learn. A negative one is told as days past, not days to."""
+BIN_INPUTS = ("bin_midpoint", "bin_log_midpoint", *CLOCKS, "days_to_period_end", "periods_ahead")
 
 _SECONDS_PER_DAY = 86400.0
 _ROUND_DAYS = np.array([1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 80, 100, 130, 180, 260], dtype=float)
@@ -106,15 +109,13 @@ def build_grid(as_of: pd.Series, calendar: Calendar, bins: np.ndarray) -> BinGri
     return BinGrid(group, edges, base, inputs)
 
 
-def bin_rows(
-    inputs: np.ndarray, days_to_close_date: np.ndarray, grid: BinGrid, chosen: np.ndarray | None = None
-) -> np.ndarray:
+def bin_rows(inputs: np.ndarray, clocks: np.ndarray, grid: BinGrid, chosen: np.ndarray | None = None) -> np.ndarray:
     """One row per snapshot and bin: the snapshot's inputs beside the bin's (`BIN_INPUTS`), float32.
 
     Parameters
     ----------
     inputs : (n, p) encoded features.
-    days_to_close_date : (n,) days to the promised day, NaN if unknown.
+    clocks : (n, 3) what the `CLOCKS` show at as_of, from `read_clocks`.
     chosen : indices into the n * m rows; None takes all.
     """
     bins = grid.base.shape[1]
@@ -123,9 +124,10 @@ def bin_rows(
     shared = grid.inputs[grid.group[snapshot], column]
     rows = np.empty((len(chosen), inputs.shape[1] + len(BIN_INPUTS)), dtype=np.float32)
     rows[:, : inputs.shape[1]] = inputs[snapshot]
-    rows[:, -5:-3] = shared[:, :2]
-    rows[:, -3] = shared[:, 0] - days_to_close_date[snapshot]
-    rows[:, -2:] = shared[:, 2:]
+    of_bin = rows[:, inputs.shape[1] :]
+    of_bin[:, :2] = shared[:, :2]
+    of_bin[:, 2:-2] = clocks[snapshot] + shared[:, :1]
+    of_bin[:, -2:] = shared[:, 2:]
     return rows
 
 
@@ -144,8 +146,10 @@ def bin_outcomes(edges: np.ndarray, outcomes: pd.DataFrame) -> BinOutcomes:
     return BinOutcomes(exposure, {cause: here & (ending == cause)[:, None] for cause in CAUSES})
 
 
-def days_to_close_date(features: pd.DataFrame) -> np.ndarray:
-    """(n,) days to the promised closing day; NaN where unknown or not among the features."""
-    if "days_to_close_date" not in features:
-        return np.full(len(features), np.nan)
-    return features["days_to_close_date"].to_numpy(dtype=float)
+def read_clocks(features: pd.DataFrame) -> np.ndarray:
+    """(n, 3) what the `CLOCKS` show at as_of, in days, by their signs; NaN where unknown or not among the features."""
+    shown = np.full((len(features), len(CLOCKS)), np.nan)
+    for place, (name, sign) in enumerate(CLOCKS.items()):
+        if name in features:
+            shown[:, place] = sign * features[name].to_numpy(dtype=float)
+    return shown

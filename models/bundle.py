@@ -24,8 +24,11 @@ from models.revenue import RevenueModel
 from models.typical import Typical
 from models.uncertainty import WinRange
 
-FORMAT = 2
+FORMAT = 3
 """Written into every manifest; a bundle of another format is refused, not guessed at."""
+
+ONE_CHANCE = "one_chance"
+"""What serves where deals are shown not to be told apart: the model's closings, with one chance of winning for all."""
 
 CARD = (
     *("model_version", "trained_as_of", "data_version", "feature_set_hash", "features", "deals_won", "deals_lost"),
@@ -76,7 +79,17 @@ class Bundle:
     def fallback(self) -> Baseline | None:
         """The baseline that serves in the model's place, if it was not beaten."""
         name = self.manifest["fallback"]
-        return None if name is None else self.baselines[name]
+        return None if name in (None, ONE_CHANCE) else self.baselines[name]
+
+    @property
+    def one_chance(self) -> float | None:
+        """The share of all closings that are won, if every deal is given that chance (`ONE_CHANCE`)."""
+        return self.manifest["picking"]["share_won"] if self.manifest["fallback"] == ONE_CHANCE else None
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether the model itself serves, so that its reasons are those of what is said."""
+        return self.manifest["fallback"] is None
 
     @property
     def field_classes(self) -> dict[str, FieldClass]:

@@ -183,7 +183,7 @@ def _by_feature(
 ) -> Iterator[Change]:
     """From the first row of features to the second: the strongest of those that moved, and one line for the rest."""
     total = POINTS * (chances[1] - chances[0])
-    told = [] if bundle.fallback is not None else list(_told(bundle, tables, features, cause, audiences))
+    told = list(_told(bundle, tables, features, cause, audiences)) if bundle.tells_apart else []
     yield from told
     rest = total - sum(change.effect for change in told)
     if abs(rest) > NOTHING:

@@ -39,6 +39,11 @@ class Curves:
         """The curves with log-intensities moved by a constant, or by one (n,) number per snapshot."""
         return Curves(self.edges, self.won + _column(won), self.lost + _column(lost))
 
+    def with_one_chance(self, share_won: float) -> "Curves":
+        """The same closings at the same times, the given share of all of them won (0..1, exclusive)."""
+        closing = np.logaddexp(self.won, self.lost)
+        return Curves(self.edges, closing + np.log(share_won), closing + np.log1p(-share_won))
+
     def probability_by(self, days: np.ndarray | float) -> Probabilities:
         """The chance that a deal is won, lost or still open `days` after as_of.
 

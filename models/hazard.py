@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from crm.calendar import Calendar
-from models.bins import BIN_INPUTS, CAUSES, bin_outcomes, bin_rows, build_grid, days_to_close_date
+from models.bins import BIN_INPUTS, CAUSES, bin_outcomes, bin_rows, build_grid, read_clocks
 from models.curves import Curves
 from models.encoding import DeclaredFeature, FeatureEncoder
 from models.learners import HazardSettings, Intensity, TrainingRows, fit_design, fit_intensities
@@ -81,13 +81,13 @@ class HazardModel:
     def margins(self, features: pd.DataFrame, calendar: Calendar) -> HazardMargins:
         """What each learner says, to be blended."""
         grid = build_grid(features["as_of"], calendar, self.bins)
-        encoded, close_days = self.encoder.transform(features), days_to_close_date(features)
+        encoded, clocks = self.encoder.transform(features), read_clocks(features)
         shape = (len(features), grid.base.shape[1])
         trees = {cause: np.zeros(shape) for cause in CAUSES}
         linear = {cause: np.zeros(shape) for cause in CAUSES}
         for start in range(0, len(features), _SNAPSHOTS_AT_ONCE):
             part = slice(start, start + _SNAPSHOTS_AT_ONCE)
-            rows = bin_rows(encoded[part], close_days[part], replace(grid, group=grid.group[part]))
+            rows = bin_rows(encoded[part], clocks[part], replace(grid, group=grid.group[part]))
             regressors = self.design.regressors(rows)
             for cause, intensity in self.intensities.items():
                 trees[cause][part] = intensity.tree_margin(rows).reshape(-1, shape[1])
@@ -109,7 +109,7 @@ class HazardModel:
         names = [*self.encoder.columns, *BIN_INPUTS]
         trees = self.intensities[cause].trees
         gains = np.zeros(len(names)) if trees is None else trees.feature_importance("gain")
-        # The days left in the period come twice: as known at the moment, and of each bin.
+        # Clocks and the days left in the period come twice: as known at the moment, and of each bin.
         shares = pd.Series(gains / max(gains.sum(), 1e-12), index=names)
         return shares.groupby(level=0, sort=False).sum()
 
@@ -202,7 +202,7 @@ def training_rows(
     chosen = np.flatnonzero(seen.exposure.ravel() > 0)
     log_days = np.log(seen.exposure.ravel()[chosen])
     return TrainingRows(
-        inputs=bin_rows(encoder.transform(features), days_to_close_date(features), grid, chosen),
+        inputs=bin_rows(encoder.transform(features), read_clocks(features), grid, chosen),
         snapshot=chosen // grid.base.shape[1],
         events={cause: seen.events[cause].ravel()[chosen].astype(np.float32) for cause in CAUSES},
         log_expected={cause: log_days + rates[cause].ravel()[chosen] for cause in CAUSES},

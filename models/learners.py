@@ -9,11 +9,12 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 
-from models.bins import BIN_INPUTS, CAUSES
+from models.bins import BIN_INPUTS, CAUSES, CLOCKS
 from models.directions import allowed_direction
 from models.linear import LinearDesign, fit_poisson, sample_rows
 
 _CLOCK = BIN_INPUTS.index("bin_log_midpoint") - len(BIN_INPUTS)
+_BENT = [BIN_INPUTS.index(name) - len(BIN_INPUTS) for name in (*CLOCKS, "days_to_period_end")]
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ class Intensity:
 def fit_design(table: TrainingRows, seed: int) -> LinearDesign:
     """The regressors of the linear partner, from a sample of the training rows."""
     sample = sample_rows(table.snapshot, np.random.default_rng(seed))
-    return LinearDesign.fit(table.inputs[sample], table.inputs.shape[1] + _CLOCK)
+    inputs = table.inputs.shape[1]
+    return LinearDesign.fit(table.inputs[sample], inputs + _CLOCK, bent=[inputs + place for place in _BENT])
 
 
 def fit_intensities(

@@ -1,6 +1,6 @@
 """The linear partner of the trees: a ridge Poisson regression of intensities on standardised inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +12,24 @@ _TOLERANCE = 1e-4
 _LARGEST_STEP = 2.0
 _SAMPLE_ROWS = 100_000
 _LIMITS = 30.0
+# Shares of the training rows below each knot.
+_KNOTS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85)
 
 
 @dataclass(frozen=True)
 class LinearDesign:
     """How bin rows become regressors: clipped to the usual range, standardised, with a mark where a value is unknown.
 
-    Regressors are [1, standardised inputs, marks, standardised inputs x bin midpoint]: an input may matter more for the
-    near days than for the far ones.
+    Regressors are [1, standardised inputs, marks, standardised inputs x bin midpoint, hinges]: an input may matter more
+    for the near days than for the far ones, and what is bent may matter more here than there.
 
     Attributes
     ----------
     low, high, centre, scale : (k,) per input, from training rows.
     marked : inputs that get a mark.
     clock : the input that holds the bin's log midpoint.
+    bent : inputs whose effect may bend.
+    knots : (bent, 6) where it may, in standardised values.
     """
 
     low: np.ndarray
@@ -34,9 +38,11 @@ class LinearDesign:
     scale: np.ndarray
     marked: np.ndarray
     clock: int
+    bent: np.ndarray
+    knots: np.ndarray
 
     @staticmethod
-    def fit(rows: np.ndarray, clock: int) -> "LinearDesign":
+    def fit(rows: np.ndarray, clock: int, *, bent: Sequence[int] = ()) -> "LinearDesign":
         """Learn ranges from training rows (r, k), NaN where unknown; every input needs one known value or stays 0."""
         missing = np.isnan(rows)
         share = missing.mean(axis=0)
@@ -51,13 +57,17 @@ class LinearDesign:
         scale = np.nanstd(clipped, axis=0)
         marked = np.flatnonzero((share > 0.002) & (share < 0.998))
         centre = np.nanmean(clipped, axis=0)
-        return LinearDesign(low, high, centre, np.where(scale < 1e-9, 1.0, scale), marked, clock)
+        scale = np.where(scale < 1e-9, 1.0, scale)
+        bending = np.array(bent, dtype=int)
+        quantiles = np.nanquantile(clipped[:, bending], _KNOTS, axis=0)
+        knots = ((quantiles - centre[bending]) / scale[bending]).T
+        return LinearDesign(low, high, centre, scale, marked, clock, bending, knots)
 
     @property
     def owners(self) -> np.ndarray:
         """The input each regressor after the constant belongs to."""
         inputs = np.arange(len(self.low))
-        return np.concatenate([inputs, self.marked, inputs])
+        return np.concatenate([inputs, self.marked, inputs, np.repeat(self.bent, len(_KNOTS))])
 
     def regressors(self, rows: np.ndarray) -> np.ndarray:
         """(r, d) float32 regressors of bin rows; an unknown value stands at the mean, marked."""
@@ -66,7 +76,11 @@ class LinearDesign:
         standard[missing] = 0.0
         constant = np.ones((len(rows), 1))
         timed = standard * standard[:, [self.clock]]
-        return np.hstack([constant, standard, missing[:, self.marked], timed]).astype(np.float32)
+        hinges = np.maximum(standard[:, self.bent, None] - self.knots, 0.0)
+        hinges[missing[:, self.bent]] = 0.0
+        return np.hstack(
+            [constant, standard, missing[:, self.marked], timed, hinges.reshape(len(rows), self.knots.size)]
+        ).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -76,12 +90,16 @@ class LinearDesign:
             "scale": self.scale.tolist(),
             "marked": self.marked.tolist(),
             "clock": self.clock,
+            "bent": self.bent.tolist(),
+            "knots": self.knots.tolist(),
         }
 
     @staticmethod
     def from_dict(stored: Mapping[str, Any]) -> "LinearDesign":
         ranges = {name: np.array(stored[name], dtype=float) for name in ("low", "high", "centre", "scale")}
-        return LinearDesign(**ranges, marked=np.array(stored["marked"], dtype=int), clock=stored["clock"])
+        places = {name: np.array(stored[name], dtype=int) for name in ("marked", "bent")}
+        knots = np.array(stored["knots"], dtype=float).reshape(-1, len(_KNOTS))
+        return LinearDesign(**ranges, **places, clock=stored["clock"], knots=knots)
 
 
 def sample_rows(snapshots: np.ndarray, rng: np.random.Generator) -> np.ndarray:

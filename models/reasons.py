@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from crm.calendar import Calendar
-from models.bins import BIN_INPUTS, CAUSES, LONGEST_HORIZON, bin_rows, build_grid, days_to_close_date
+from models.bins import BIN_INPUTS, CAUSES, CLOCKS, LONGEST_HORIZON, bin_rows, build_grid, read_clocks
 from models.calibration import CauseCalibration, HazardCalibration
 from models.curves import Curves
 from models.hazard import HazardModel, stage_of
@@ -91,8 +91,8 @@ class Explanation:
 def group_names(model: HazardModel) -> tuple[str, ...]:
     """The groups effects are told by: the model's features, and the stage that its pooled rates go by.
 
-    A bin's place in time is told as the close date's doing; as that of the `clock`, which is no feature, if no close
-    date is known.
+    What a clock will be in a bin is told as its feature's doing. A bin's place in time otherwise is told as the close
+    date's; as that of the `clock`, which is no feature, if no close date is known.
     """
     return tuple(dict.fromkeys([*_groups_of_inputs(model), "stage"]))
 
@@ -257,14 +257,14 @@ def _groups_of_inputs(model: HazardModel) -> list[str]:
     columns = model.encoder.columns
     clock = "days_to_close_date" if "days_to_close_date" in columns else _CLOCK
     groups = [each if _TOLD_AS.get(each) not in columns else _TOLD_AS[each] for each in columns]
-    return [*groups, *([clock] * len(BIN_INPUTS))]
+    return [*groups, *(each if each in CLOCKS and each in columns else clock for each in BIN_INPUTS)]
 
 
 def _parts(model: HazardModel, features: pd.DataFrame, calendar: Calendar) -> dict[str, np.ndarray]:
     """By cause, (n, m, groups + 1): the parts that sum to the raw log-intensity of each bin, the constant last."""
     grid = build_grid(features["as_of"], calendar, model.bins)
     base = grid.base[grid.group]
-    rows = bin_rows(model.encoder.transform(features), days_to_close_date(features), grid)
+    rows = bin_rows(model.encoder.transform(features), read_clocks(features), grid)
     names = group_names(model)
     place = np.array([names.index(name) for name in _groups_of_inputs(model)])
     regressors = model.design.regressors(rows)

@@ -76,9 +76,10 @@ def score_deals(
 
 
 def deal_curves(bundle: Bundle, features: pd.DataFrame, calendar: Calendar) -> Curves:
-    """The calibrated curves of snapshots, or those of the baseline that serves in the model's place."""
+    """The calibrated curves of snapshots, or those of what serves in the model's place."""
     if bundle.fallback is None:
-        return bundle.calibration.apply(bundle.hazards.curves(features, calendar))
+        curves = bundle.calibration.apply(bundle.hazards.curves(features, calendar))
+        return curves if bundle.one_chance is None else curves.with_one_chance(bundle.one_chance)
     days = days_to_period_end(features["as_of"], calendar)
     return tilt_curves(bundle.hazards.pooled_curves(features, calendar), bundle.fallback.predict(features), days)
 
@@ -146,8 +147,8 @@ def _chances(curves: Curves, as_of: pd.Series, calendar: Calendar) -> pd.DataFra
 def _reasons(
     bundle: Bundle, features: pd.DataFrame, calendar: Calendar, *, explain: bool
 ) -> list[list[dict[str, object]]]:
-    """At most five reasons per deal; none where they are not wanted, or where a baseline serves, which has none."""
-    if not explain or bundle.fallback is not None:
+    """At most five reasons per deal; none where they are not wanted, or where something else serves, which has none."""
+    if not explain or not bundle.tells_apart:
         return [[] for _ in range(len(features))]
     explanation = explain_deals(bundle.hazards, bundle.calibration, bundle.reference, features, calendar)
     return tell_reasons(explanation, features, BY_NAME, typical=bundle.typical)

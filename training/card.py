@@ -128,7 +128,7 @@ def _limits(hazards: HazardModel, seen: pd.Series, evaluation: Evaluation, fallb
         )
     if evaluation.judged.empty:
         limits.append("Not judged: no second period with open deals had ended at the training moment.")
-    if fallback is not None:
+    if fallback in evaluation.baseline_names:
         limits.append(f"The baseline {fallback} was not beaten: it serves in the model's place, without reasons.")
     return limits
 

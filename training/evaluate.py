@@ -19,6 +19,7 @@ from crm.tables import CrmTables
 from features.catalogue import BY_NAME
 from models.baselines import BASELINES, Baseline, fit_baselines
 from models.bins import CAUSES, bin_outcomes, choose_bins
+from models.bundle import ONE_CHANCE
 from models.calibration import HazardCalibration
 from models.curves import Curves
 from models.hazard import HazardMargins, HazardModel, fit_hazards
@@ -105,8 +106,9 @@ class Evaluation:
 
     Attributes
     ----------
-    judged : deal_id, as_of, won (1 or 0 in its period), model and one column per baseline (probabilities to be won in
-        the period): snapshots whose period had ended.
+    judged : deal_id, as_of, won (1 or 0 in its period), model, one_chance (the model's closings, with one chance of
+        winning for all) and one column per baseline (probabilities to be won in the period): snapshots whose period
+        had ended.
     year : deal_id, as_of, won, model: within 365 days, snapshots at least so old.
     correction : learned from all past fits, for the final model.
     """
@@ -117,7 +119,7 @@ class Evaluation:
 
     @property
     def baseline_names(self) -> list[str]:
-        return [name for name in self.judged.columns if name not in ("deal_id", "as_of", "won", "model")]
+        return [name for name in self.judged.columns if name in BASELINES]
 
     def log_loss_of(self, name: str) -> float:
         """Mean log loss of the model or a baseline; NaN if nothing was judged."""
@@ -256,17 +258,26 @@ def evaluate(fits: Sequence[PastFit], known_at: pd.Timestamp) -> Evaluation:
         curves = learn_correction(fits[:place], fit.fitted_at).apply(fit.margins, fit.following)
         rows = fit.judged.features[["deal_id", "as_of"]]
         days = days_to_period_end(rows["as_of"], fit.judged.calendar)
-        said = {"model": curves.probability_by(days).won, **fit.baselines}
+        share = share_won(fit.judged.history, fit.fitted_at)
+        even = curves if share is None else curves.with_one_chance(share)
+        said = {"model": curves.probability_by(days).won, ONE_CHANCE: even.probability_by(days).won, **fit.baselines}
         ended = (fit.judged.period_end_at <= known_at).to_numpy()
         judged.append(rows.assign(won=fit.judged.won(), **said)[ended])
         old = (rows["as_of"] + pd.Timedelta(days=HORIZON_DAYS) <= known_at).to_numpy()
         within = won_within(fit.judged.history, rows, HORIZON_DAYS)
         year.append(rows.assign(won=within, model=curves.probability_by(HORIZON_DAYS).won)[old])
     return Evaluation(
-        judged=_together(judged, ["model", *BASELINES]),
+        judged=_together(judged, ["model", ONE_CHANCE, *BASELINES]),
         year=_together(year, ["model"]),
         correction=learn_correction(fits, known_at),
     )
+
+
+def share_won(history: DealHistory, known_at: pd.Timestamp) -> float | None:
+    """How many of the closings known by a moment were won, 0..1; None if deals had closed in one way only."""
+    ended = history.endings.loc[history.endings["at"] <= known_at, "outcome"]
+    won, lost = int((ended == "won").sum()), int(ended.isin(["lost", "deleted"]).sum())
+    return won / (won + lost) if won and lost else None
 
 
 def _together(parts: Sequence[pd.DataFrame], said: Sequence[str]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from models import bundle_store
 from models.amount import fit_amount
 from models.baselines import Baseline
 from models.bins import CAUSES
-from models.bundle import Bundle, read_bundle, write_bundle
+from models.bundle import ONE_CHANCE, Bundle, read_bundle, write_bundle
 from models.creation import fit_creation
 from models.learners import HazardSettings
 from models.reasons import fit_reference
@@ -31,9 +31,19 @@ from training import tracking
 from training.card import describe_model, instant_text
 from training.contest import contest_champion
 from training.drift import find_drift
-from training.evaluate import Evaluation, PastFit, Snapshots, evaluate, fit_at, fit_baselines_at, follow_at, look_back
+from training.evaluate import (
+    Evaluation,
+    PastFit,
+    Snapshots,
+    evaluate,
+    fit_at,
+    fit_baselines_at,
+    follow_at,
+    look_back,
+    share_won,
+)
 from training.gate import MODEL, Contest, Promote, Verdict, decide, find_objections
-from training.picking import tell_apart
+from training.picking import Picking, tell_apart
 from training.splits import Fold, snapshot_moments, walk_forward_folds
 from training.tune import Trial, Tuned, tune_settings
 
@@ -203,7 +213,8 @@ def _fit_bundle(
     hazards = fit_at(snapshots, known_at, seed=seed, weight_linear=correction.weight_linear, settings=settings)
     following = follow_at(hazards, snapshots, known_at)
     baselines = fit_baselines_at(snapshots, known_at, seed=seed)
-    fallback = choose_fallback(evaluation, baselines)
+    picking = tell_apart(evaluation, share_won(history, known_at), seed=seed)
+    fallback = choose_fallback(evaluation, baselines, picking)
     card = describe_model(
         snapshots,
         known_at,
@@ -213,12 +224,12 @@ def _fit_bundle(
         following=following,
         baselines=baselines,
         fallback=fallback,
-        picking=tell_apart(fits, correction, known_at, seed=seed),
+        picking=picking,
         seed=seed,
         settings=settings,
         tuning=tuned,
     )
-    served = fallback or "model"
+    served = fallback or MODEL
     said = evaluation.judged.rename(columns={served: "win_probability"})
     bundle = Bundle(
         manifest=card,
@@ -243,14 +254,21 @@ def take_snapshots(tables: CrmTables, history: DealHistory, known_at: pd.Timesta
     return Snapshots(build_features(tables, history, spine), ends, history, tables)
 
 
-def choose_fallback(evaluation: Evaluation, baselines: Mapping[str, Baseline]) -> str | None:
-    """The baseline with the lowest log loss, if the model's is not lower; None if it is, or if nothing was judged."""
+def choose_fallback(
+    evaluation: Evaluation, baselines: Mapping[str, Baseline], picking: Picking | None = None
+) -> str | None:
+    """What serves in the model's place: one chance for all where skill in picking is shown to be absent, or a baseline.
+
+    Of the baselines the one with the lowest log loss, if that of the model (or of one chance for all) is not lower.
+    None if the model's is lowest, or if nothing was judged.
+    """
     if evaluation.judged.empty:
         return None
+    model = ONE_CHANCE if picking is not None and picking.is_absent else MODEL
     # Of equals the first is taken: a baseline that was not beaten.
-    losses = {name: evaluation.log_loss_of(name) for name in (*baselines, "model")}
+    losses = {name: evaluation.log_loss_of(name) for name in (*baselines, model)}
     best = min(losses, key=lambda name: losses[name])
-    return None if best == "model" else best
+    return None if best == MODEL else best
 
 
 def _judge(workspace: Path, tables: CrmTables, fitted: Fitted, promote: Promote, *, is_past: bool) -> Verdict:
@@ -261,6 +279,8 @@ def _judge(workspace: Path, tables: CrmTables, fitted: Fitted, promote: Promote,
     if champion is not None and len(fitted.evaluation.judged):
         contest = _contest(workspace, champion, tables, fitted)
     losses = {name: fitted.evaluation.log_loss_of(name) for name in (MODEL, *card["baselines"])}
+    if card["fallback"] == ONE_CHANCE:
+        losses[MODEL] = fitted.evaluation.log_loss_of(ONE_CHANCE)
     objections = find_objections(losses, contest)
     has_champion = champion is not None
     return decide(

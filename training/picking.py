@@ -1,20 +1,20 @@
 """Whether a model tells the deals that will be won from those that will be lost, or only knows when deals close.
 
 Whoever knows how long deals last beats the base rate on "won in the period?", and may still show every deal a chance
-that has nothing to do with it. So the model is put beside itself with one chance of winning for every closing.
+that has nothing to do with it. So the model is put beside itself with one chance of winning for every closing. Where
+the two are as good, that one chance serves.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
-import pandas as pd
 
-from models.curves import Curves
-from models.scorer import days_to_period_end
-from training.evaluate import Correction, PastFit
+from training.evaluate import Evaluation
 from training.metrics import log_losses
 from training.resampling import resample_sums, week_of
+
+WORTH_HAVING = 0.03
+"""Nats of log loss: skill that may be as large is not given up because few deals have not shown it yet."""
 
 
 @dataclass(frozen=True)
@@ -25,32 +25,42 @@ class Picking:
     ----------
     difference : log loss less that with one chance of winning for every closing, in nats; below zero the won are told
         from the lost.
-    at_most : what it stays below in 95 of 100 draws of deals and weeks.
+    at_least, at_most : what it stays above, and below, in 95 of 100 draws of deals and weeks each.
+    share_won : that one chance, 0..1: how many of all closings known were won.
     """
 
     difference: float
+    at_least: float
     at_most: float
+    share_won: float
 
     @property
     def is_shown(self) -> bool:
         """Whether chance alone does not explain it."""
         return self.at_most < 0
 
+    @property
+    def is_absent(self) -> bool:
+        """Whether it is not shown where skill worth having would have been: one chance for all loses nothing."""
+        return not self.is_shown and self.at_least > -WORTH_HAVING
+
     def limits(self) -> list[str]:
         """What a user must know of it before trusting the model, in words; nothing if the skill is shown."""
         if self.is_shown:
             return []
-        return [
-            "No skill found in telling the won from the lost: with one chance of winning for every closing, log loss "
-            f"would differ by {-self.difference:+.4f}. What is known is when deals close; read win_probability as the "
-            "same for all until more have closed."
-        ]
+        found = (
+            "No skill found in telling the won from the lost: with one chance of winning for every closing, "
+            f"{self.share_won:.2f}, log loss would differ by {-self.difference:+.4f}"
+        )
+        if self.is_absent:
+            return [f"{found}. That serves in the model's place, without reasons: what is known is when deals close."]
+        return [f"{found}, by {-self.at_least:+.4f} at most. Read win_probability with care until more have closed."]
 
     def to_dict(self) -> dict[str, float]:
-        return {"difference": self.difference, "at_most": self.at_most}
+        return asdict(self)
 
 
-def tell_apart(fits: Sequence[PastFit], correction: Correction, known_at: pd.Timestamp, *, seed: int) -> Picking | None:
+def tell_apart(evaluation: Evaluation, share_won: float | None, *, seed: int) -> Picking | None:
     """How much better past fits were than the same fits with one chance of winning for every closing.
 
     Both know equally well when deals close. Judged on all snapshots whose period had ended, as everything is: closed
@@ -58,41 +68,19 @@ def tell_apart(fits: Sequence[PastFit], correction: Correction, known_at: pd.Tim
 
     Parameters
     ----------
-    fits, correction : as `training.evaluate` has them.
-    known_at : what was known by then counts.
+    share_won : of the closings known by now; None if deals had closed in one way only.
 
     Returns
     -------
     None if nothing was judged, or deals had closed in one way only.
     """
-    judged = [each for fit in fits if (each := _judged(fit, correction, known_at)) is not None]
-    both = pd.concat(judged, ignore_index=True).dropna(subset=["won"], ignore_index=True) if judged else pd.DataFrame()
-    if both.empty:
+    judged = evaluation.judged
+    if share_won is None or judged.empty:
         return None
-    won = both["won"].to_numpy()
-    less = log_losses(both["model"].to_numpy(), won) - log_losses(both["even"].to_numpy(), won)
+    won = judged["won"].to_numpy()
+    less = log_losses(judged["model"].to_numpy(), won) - log_losses(judged["one_chance"].to_numpy(), won)
     columns = np.column_stack([less, np.ones(len(less))])
-    sums = resample_sums(columns, both["deal_id"].to_numpy(dtype=object), week_of(both["as_of"]), seed=seed)
+    sums = resample_sums(columns, judged["deal_id"].to_numpy(dtype=object), week_of(judged["as_of"]), seed=seed)
     drawn = sums[sums[:, 1] > 0]
-    return Picking(float(less.mean()), float(np.quantile(drawn[:, 0] / drawn[:, 1], 0.95)))
-
-
-def with_one_chance(curves: Curves, share_won: float) -> Curves:
-    """The same closings at the same times, the given share of all of them won (0..1, exclusive)."""
-    closing = np.logaddexp(curves.won, curves.lost)
-    return Curves(curves.edges, closing + np.log(share_won), closing + np.log1p(-share_won))
-
-
-def _judged(fit: PastFit, correction: Correction, known_at: pd.Timestamp) -> pd.DataFrame | None:
-    """deal_id, as_of, won, and what the fit says with its own chances (model) and with one for all (even)."""
-    endings = fit.judged.history.endings
-    ended = endings.loc[endings["at"] <= fit.fitted_at, "outcome"]
-    won, lost = int((ended == "won").sum()), int(ended.isin(["lost", "deleted"]).sum())
-    if not won or not lost:
-        return None
-    curves = correction.apply(fit.margins, fit.following)
-    rows = fit.judged.features[["deal_id", "as_of"]]
-    days = days_to_period_end(rows["as_of"], fit.judged.calendar)
-    even = with_one_chance(curves, won / (won + lost))
-    said = {"model": curves.probability_by(days).won, "even": even.probability_by(days).won}
-    return rows.assign(won=fit.judged.won(), **said)[(fit.judged.period_end_at <= known_at).to_numpy()]
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.05, 0.95])
+    return Picking(float(less.mean()), float(low), float(high), share_won)

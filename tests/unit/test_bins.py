@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from crm.calendar import Calendar
-from models.bins import bin_outcomes, bin_rows, build_grid, choose_bins
+from models.bins import BIN_INPUTS, bin_outcomes, bin_rows, build_grid, choose_bins, read_clocks
 
 CALENDAR = Calendar(base_currency="EUR")
 MID_MARCH = pd.Timestamp("2026-03-15", tz="UTC")
@@ -46,13 +46,17 @@ def test_a_bin_knows_its_distance_to_the_end_of_the_period_it_lies_in() -> None:
     assert np.isnan(to_period_end[4])
 
 
-def test_a_row_holds_the_snapshots_inputs_and_the_distance_of_the_bin_from_the_close_date() -> None:
+def test_a_row_holds_the_snapshots_inputs_and_what_its_clocks_will_show_in_the_middle_of_the_bin() -> None:
     grid = build_grid(pd.Series([MID_MARCH, MID_MARCH]), CALENDAR, np.array([0.0, 30.0, 365.0]))
-    rows = bin_rows(np.array([[1.0], [2.0]]), np.array([8.5, np.nan]), grid)
-    assert rows.shape == (8, 6)
-    assert rows[:, 0].tolist() == [1, 1, 1, 1, 2, 2, 2, 2]
-    assert rows[0, 3] == 0.0
-    assert np.isnan(rows[4:, 3]).all()
+    features = pd.DataFrame({"days_to_close_date": [8.5, np.nan], "deal_age_days": [40.0, 7.0]})
+    rows = bin_rows(np.array([[1.0], [2.0]]), read_clocks(features), grid)
+    shown = pd.DataFrame(rows, columns=["input", *BIN_INPUTS]).iloc[[0, 1, 4]]
+    assert rows.shape == (8, 8)
+    assert shown["input"].tolist() == [1, 1, 2]
+    assert shown["bin_midpoint"].tolist() == [8.5, 23.5, 8.5]
+    assert shown["deal_age_days"].tolist() == [48.5, 63.5, 15.5]
+    assert shown["days_to_close_date"].tolist()[:2] == [0, 15]
+    assert np.isnan(rows[4:, 3]).all() and shown["days_in_stage"].isna().all()
 
 
 def test_nobody_is_at_risk_after_the_closing_or_the_training_moment() -> None:

@@ -47,6 +47,26 @@ def test_a_value_far_outside_the_usual_range_is_cut() -> None:
     assert wild == pytest.approx(usual)
 
 
+def test_what_is_bent_may_rise_and_fall() -> None:
+    age = RNG.uniform(0, 100, 20_000)
+    rows = np.column_stack([age, np.zeros(20_000)])
+    intensity = np.where((age > 30) & (age < 60), -4.0, -1.0)
+    events = RNG.poisson(np.exp(intensity))
+    inside, outside = np.array([[45.0, 0.0]]), np.array([[5.0, 0.0], [95.0, 0.0]])
+    for bent, follows in (([0], True), ([], False)):
+        design = LinearDesign.fit(rows, clock=1, bent=bent)
+        coefficients = fit_poisson(design.regressors(rows), events, np.zeros(20_000), penalty=1.0)
+        (low,), high = (design.regressors(each) @ coefficients for each in (inside, outside))
+        assert (low < high.min() - 1.5) == follows
+        assert len(design.owners) == len(coefficients) - 1
+
+
+def test_a_bent_input_that_is_never_known_bends_nothing() -> None:
+    rows = np.column_stack([np.full(50, np.nan), np.arange(50.0)])
+    regressors = LinearDesign.fit(rows, clock=1, bent=[0]).regressors(rows)
+    assert np.isfinite(regressors).all() and not regressors[:, -6:].any()
+
+
 def test_a_sample_holds_all_rows_of_a_snapshot_or_none() -> None:
     snapshot = np.repeat(np.arange(60_000), 5)
     chosen = sample_rows(snapshot, np.random.default_rng(0))
@@ -57,6 +77,6 @@ def test_a_sample_holds_all_rows_of_a_snapshot_or_none() -> None:
 def test_a_design_read_back_makes_the_same_regressors() -> None:
     rows = RNG.normal(size=(50, 3)).astype(np.float32)
     rows[::3, 0] = np.nan
-    design = LinearDesign.fit(rows, clock=2)
+    design = LinearDesign.fit(rows, clock=2, bent=[0, 2])
     again = LinearDesign.from_dict(json.loads(json.dumps(design.to_dict())))
     np.testing.assert_array_equal(again.regressors(rows), design.regressors(rows))

@@ -10,10 +10,13 @@ from crm.calendar import Calendar
 from crm.contract import empty_frame
 from crm.history import build_history
 from crm.tables import CrmTables
+from models.baselines import BASELINES
+from models.bundle import ONE_CHANCE
 from models.curves import Curves
 from models.hazard import HazardMargins
-from training.evaluate import Correction, PastFit, Snapshots
-from training.picking import Picking, tell_apart, with_one_chance
+from training.evaluate import PastFit, Snapshots, evaluate, share_won
+from training.fit import choose_fallback
+from training.picking import WORTH_HAVING, Picking, tell_apart
 
 FITTED_AT = pd.Timestamp("2025-10-01", tz="UTC")
 KNOWN_AT = pd.Timestamp("2026-01-01", tz="UTC")
@@ -39,41 +42,60 @@ def fit_that_says(chance: np.ndarray, true_chance: np.ndarray, *, seed: int = 1)
         "lost": np.log(CLOSING_A_DAY * (1 - chance))[:, None],
     }
     nothing = {cause: np.zeros((deals, 1)) for cause in level}
-    return PastFit(
-        FITTED_AT, judged, HazardMargins(np.tile([0.0, 365.0], (deals, 1)), level, nothing, nothing), {}, 1.0
-    )
+    margins = HazardMargins(np.tile([0.0, 365.0], (deals, 1)), level, nothing, nothing)
+    return PastFit(FITTED_AT, judged, margins, dict.fromkeys(BASELINES, np.full(deals, 0.4)), 1.0)
+
+
+def picking_of(fit: PastFit) -> Picking | None:
+    return tell_apart(evaluate([fit], KNOWN_AT), share_won(fit.judged.history, KNOWN_AT), seed=1)
 
 
 def test_a_model_that_knows_which_deals_win_is_better_than_one_chance_for_all():
     chance = np.where(np.arange(600) % 2 == 0, 0.2, 0.8)
-    picking = tell_apart([fit_that_says(chance, chance)], Correction(), KNOWN_AT, seed=1)
-    assert picking.is_shown and picking.difference < -0.05
+    picking = picking_of(fit_that_says(chance, chance))
+    assert picking.is_shown and picking.difference < -0.05 and not picking.is_absent
 
 
-def test_a_model_that_only_knows_when_deals_close_shows_no_skill_in_telling_them_apart():
-    said = np.where(np.arange(600) % 2 == 0, 0.45, 0.55)
+def test_a_model_that_only_knows_when_deals_close_gives_way_to_one_chance_for_all():
+    said = np.where(np.arange(3000) % 2 == 0, 0.45, 0.55)
     for seed in range(5):
-        picking = tell_apart([fit_that_says(said, np.full(600, 0.5), seed=seed)], Correction(), KNOWN_AT, seed=1)
-        assert not picking.is_shown
+        fit = fit_that_says(said, np.full(3000, 0.5), seed=seed)
+        picking = picking_of(fit)
+        assert not picking.is_shown and picking.is_absent
+        assert choose_fallback(evaluate([fit], KNOWN_AT), {}, picking) == ONE_CHANCE
+
+
+def test_few_deals_that_may_be_told_apart_are_not_given_up():
+    chance = np.where(np.arange(12) % 2 == 0, 0.4, 0.6)
+    picking = picking_of(fit_that_says(chance, chance))
+    assert not picking.is_shown and not picking.is_absent and picking.at_least < -WORTH_HAVING
+    assert "Read win_probability with care" in picking.limits()[0]
+
+
+def test_a_baseline_that_is_better_than_one_chance_for_all_serves():
+    fit = fit_that_says(np.where(np.arange(3000) % 2 == 0, 0.45, 0.55), np.full(3000, 0.5))
+    judged = evaluate([fit], KNOWN_AT).judged
+    knowing = np.clip(judged["won"].to_numpy(), 0.01, 0.99)
+    all_knowing = evaluate([replace(fit, baselines={**fit.baselines, "naive_bayes": knowing})], KNOWN_AT)
+    assert choose_fallback(all_knowing, {"naive_bayes": None}, picking_of(fit)) == "naive_bayes"
 
 
 def test_with_closings_of_one_kind_alone_there_is_nothing_to_tell_apart():
     fit = fit_that_says(np.full(9, 0.5), np.full(9, 0.5))
     history = replace(fit.judged.history, endings=fit.judged.history.endings.assign(outcome="won"))
-    assert (
-        tell_apart([replace(fit, judged=replace(fit.judged, history=history))], Correction(), KNOWN_AT, seed=1) is None
-    )
-    assert tell_apart([], Correction(), KNOWN_AT, seed=1) is None
+    assert picking_of(replace(fit, judged=replace(fit.judged, history=history))) is None
+    assert tell_apart(evaluate([], KNOWN_AT), 0.5, seed=1) is None
 
 
 def test_one_chance_for_all_leaves_when_deals_close_as_it_was():
     curves = Curves(np.array([[0.0, 10.0, 365.0]]), np.log([[0.01, 0.03]]), np.log([[0.02, 0.01]]))
-    even = with_one_chance(curves, 0.25).probability_by(np.array([20.0]))
+    even = curves.with_one_chance(0.25).probability_by(np.array([20.0]))
     assert even.still_open == pytest.approx(curves.probability_by(np.array([20.0])).still_open)
     assert even.won == pytest.approx((1 - even.still_open) / 4)
 
 
 def test_no_skill_is_said_in_words_and_shown_skill_needs_none():
-    assert Picking(-0.02, -0.01).limits() == []
-    (told,) = Picking(-0.001, 0.004).limits()
-    assert told.startswith("No skill found in telling the won from the lost") and "+0.0010" in told
+    assert Picking(-0.02, -0.03, -0.01, 0.6).limits() == []
+    (told,) = Picking(-0.001, -0.005, 0.004, 0.6).limits()
+    assert told.startswith("No skill found in telling the won from the lost")
+    assert "0.60, log loss would differ by +0.0010" in told
