@@ -5,9 +5,9 @@
 A row is a snapshot and a bin of days ahead in which it was at risk: what the learners are fitted on. Each size is a
 process of its own, with all features of the catalogue, drawn at random; what counts is how the process's largest size
 grows with the rows. `fit` takes a frame and fits both learners of both causes; `score` takes a frame and gives its
-curves. Training takes at most 80,000 snapshots whatever the company's size: what thirty million rows would need is told,
-not needed. Promised are, exit code 1 if one is broken: a fit on as many as that under 4 GB, and scores of thirty million
-rows, all held at once, under 24 GB.
+curves. Training takes at most 80,000 snapshots whatever the company's size: what thirty million rows would need is
+told, not needed. Promised are, exit code 1 if one is broken: a fit on as many as that under 4 GB, and scores of thirty
+million rows, all held at once, under 24 GB.
 """
 
 import argparse

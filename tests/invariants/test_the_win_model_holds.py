@@ -1,4 +1,4 @@
-"""What the win model keeps to whatever the data: odd rows, few rows, closings of one kind, rows in any order or twice."""
+"""What the win model keeps to: odd rows, few rows, rows in any order or told twice, closings of one kind."""
 
 import tracemalloc
 from dataclasses import replace
