@@ -165,7 +165,7 @@ def test_a_deal_scored_alone_is_scored_as_among_all_and_reading_back_changes_not
 def test_scores_are_coherent(tables, past_bundle, tmp_path):
     bundle = write_bundle(tmp_path, past_bundle)
     seen, history = bundle.read_history(tables)
-    for fallback in (None, "stage_win_rate"):
+    for fallback in (None, "stage_win_rate", "one_chance"):
         serving = replace(bundle, manifest={**bundle.manifest, "fallback": fallback})
         scores = score_deals(serving, seen, history, open_deals(history, PAST))
         shares = scores[["period_win_probability", "period_loss_probability", "period_slip_probability"]]
@@ -191,7 +191,7 @@ def two_weeks(tables, past_bundle):
     return bundle, seen, history, now.merge(then[["deal_id", "win_probability"]], on="deal_id", suffixes=("", "_then"))
 
 
-@pytest.mark.parametrize("fallback", [None, "stage_win_rate"])
+@pytest.mark.parametrize("fallback", [None, "stage_win_rate", "one_chance"])
 def test_what_changed_a_score_sums_to_the_change_to_the_last_digit(two_weeks, fallback):
     bundle, seen, history, scores = two_weeks
     bundle = replace(bundle, manifest={**bundle.manifest, "fallback": fallback})
@@ -243,6 +243,22 @@ def test_a_baseline_that_serves_says_what_it_says(tables, past_bundle, tmp_path)
     scores = score_deals(serving, seen, history, open_deals(history, PAST), explain=False)
     assert scores["period_win_probability"].to_numpy() == pytest.approx(bundle.baselines["base_rate"].rate)
     assert scores["win_probability"].nunique() > 1
+
+
+def test_one_chance_that_serves_closes_deals_when_the_model_does_and_wins_the_same_share_of_each(tables, past_bundle):
+    served = {None: past_bundle, "one_chance": past_bundle}
+    seen, history = past_bundle.read_history(tables)
+    for fallback, bundle in served.items():
+        card = {**bundle.manifest, "model_version": "one", "fallback": fallback}
+        serving = replace(bundle, manifest=card)
+        served[fallback] = score_deals(serving, seen, history, open_deals(history, PAST), explain=False)
+    own, even = served.values()
+    closed = even["period_win_probability"] + even["period_loss_probability"]
+    share = past_bundle.manifest["picking"]["share_won"]
+    assert 0.1 < share < 0.9
+    assert even["period_slip_probability"].to_numpy() == pytest.approx(own["period_slip_probability"].to_numpy())
+    assert even["period_win_probability"].to_numpy() == pytest.approx(share * closed.to_numpy())
+    assert own["win_probability"].std() > 2 * even["win_probability"].std()
 
 
 def test_two_models_are_compared_on_snapshots_neither_knew(trained, tables):
