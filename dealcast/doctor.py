@@ -161,7 +161,7 @@ def _champion(session: Session) -> Found:
     if champion is None:
         return Found("champion", True, "no model serves yet", NEXT_TRAIN)
     manifest, _ = read_parts(bundles_folder(session.workspace) / champion)
-    served = f", served by the baseline {manifest['fallback']}" if manifest["fallback"] else ""
+    served = f", {manifest['fallback']} serves in its place" if manifest["fallback"] else ""
     return Found("champion", True, f"{champion}, trained as of {manifest['trained_as_of']}{served}")
 
 
