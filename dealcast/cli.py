@@ -444,10 +444,13 @@ def serve(
     port: Annotated[
         int | None, typer.Option("--port", metavar="PORT", min=1, max=65535, help="By default 3000.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", min=1, help="Processes that answer, by default 1.")
+    ] = None,
 ) -> None:
     """Serve scores and forecasts over HTTP."""
     session: Session = context.obj
-    session.serve(host, port)
+    session.serve(host, port, workers=workers)
 
 
 @app.command()

@@ -58,14 +58,19 @@ class Session:
         except (KeyError, OSError):
             return "unknown"
 
-    def serve(self, host: str | None = None, port: int | None = None) -> None:
+    def serve(self, host: str | None = None, port: int | None = None, *, workers: int | None = None) -> None:
         """Serve the workspace until interrupted; what servers like to say goes to standard error."""
         from serving.service import run_service
 
         at, on = host or self.settings.host, port or self.settings.port
         with output_to_stderr():
             run_service(
-                self.workspace, host=at, port=on, ledger_url=self.settings.ledger_url, access=self.settings.access
+                self.workspace,
+                host=at,
+                port=on,
+                workers=workers or self.settings.workers,
+                ledger_url=self.settings.ledger_url,
+                access=self.settings.access,
             )
 
     def hand_over(self, document: Any, show: Callable[[Console, Any], None]) -> None:

@@ -15,7 +15,7 @@ from serving.access import LISTED, Access
 FILE = "settings.toml"
 KNOWN: dict[str, dict[str, type]] = {
     "ledger": {"url": str},
-    "service": {"host": str, "port": int},
+    "service": {"host": str, "port": int, "workers": int},
     "authority": dict.fromkeys(LISTED, list),
 }
 KINDS = {int: "a whole number", str: "a text", list: "a list of texts"}
@@ -30,6 +30,7 @@ TEMPLATE = """\
 [service]
 # host = "127.0.0.1"
 # port = 3000
+# workers = 1    # processes that answer; each keeps all scores in memory
 
 [authority]
 # Who sees the whole company: the e-mail with which somebody signs in, or the user_id that a key is made for.
@@ -47,6 +48,7 @@ class Settings:
     ledger_url: str = field(repr=False)
     host: str = "127.0.0.1"
     port: int = 3000
+    workers: int = 1
     access: Access = field(default_factory=Access)
 
     @property
@@ -100,6 +102,8 @@ def _wrong_keys(stored: Mapping[str, Any], path: Path) -> Iterator[Detail]:
                 yield Detail(where, None if key == "url" else str(value), KINDS[kind], "correct the value")
             elif key == "port" and value not in range(1, 65536):
                 yield Detail(where, str(value), "a port from 1 to 65535", "choose a free port")
+            elif key == "workers" and value not in range(1, 257):
+                yield Detail(where, str(value), "1 to 256 processes", "one for each processor is enough")
 
 
 def _unknown(where: str, name: str, known: Mapping[str, object]) -> Detail:

@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ledger.errors import LedgerError, LedgerUnavailable, Trouble
 
@@ -39,7 +40,7 @@ def open_engine(url: str) -> Engine:
     """
     target = parse_url(url)
     sqlite = target.get_backend_name() == "sqlite"
-    engine = sqlite_engine(target) if sqlite else create_engine(target, pool_pre_ping=True)
+    engine = sqlite_engine(target) if sqlite else postgresql_engine(target)
     with explained(engine):
         migrate(engine)
     return engine
@@ -66,6 +67,19 @@ def absolute_url(url: str) -> str:
     if target.get_backend_name() == "sqlite" and target.database and target.database != ":memory:":
         target = target.set(database=str(Path(target.database).resolve()))
     return target.render_as_string(hide_password=False)
+
+
+def postgresql_engine(target: URL) -> Engine:
+    """PostgreSQL that is given up where it does not answer: nobody waits for a lost connection or a lock for ever."""
+    milliseconds = 1000 * LOCK_WAIT_SECONDS
+    patience = {
+        "connect_timeout": "5",
+        "tcp_user_timeout": "20000",
+        "keepalives_idle": "10",
+        "options": f"-c statement_timeout={milliseconds}",
+    }
+    chosen = {name: value for name, value in patience.items() if name not in target.query}
+    return create_engine(target, pool_pre_ping=True, pool_size=20, pool_timeout=10, connect_args=chosen)
 
 
 def sqlite_engine(target: URL) -> Engine:
@@ -111,7 +125,7 @@ def explained(engine: Engine) -> Iterator[None]:
     """A database that is gone, locked or full is explained, its password left out."""
     try:
         yield
-    except (OperationalError, OSError) as failure:
+    except (OperationalError, PoolTimeout, OSError) as failure:
         reason = str(getattr(failure, "orig", failure)).strip()
         ledger = engine.url.render_as_string()
         step = "Start the database, make room or allow the file, or set another URL; `dealcast doctor` checks it."
@@ -129,6 +143,7 @@ def migrate(engine: Engine) -> None:
             return
     with writing(engine) as connection:
         if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # a large table takes what it takes
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         config.attributes["connection"] = connection
         try:

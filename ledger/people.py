@@ -5,7 +5,7 @@ said with the number seen if a reading of it came at or after the number's last 
 published, any reading counts. What is read elsewhere (command line, files, a CRM) nobody can write down.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,20 +62,19 @@ class People:
 
     engine: Engine
 
-    def write_readings(self, reader: str, subjects: Collection[Subject], *, at: pd.Timestamp) -> None:
-        """Write down that somebody was told these numbers; of each only the last time is kept."""
+    def write_readings(self, read_at: Mapping[tuple[str, Subject], pd.Timestamp]) -> None:
+        """Write down when each reader was told each number; of each only the last time is kept."""
         dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
-        names = sorted({subject.name for subject in subjects})
+        told = [{"reader": who, "subject": what.name, "read_at": at} for (who, what), at in read_at.items()]
+        told.sort(key=lambda row: (row["reader"], row["subject"]))  # in one order, or two writers wait for each other
         with writing(self.engine) as connection:
-            for first in range(0, len(names), READINGS_AT_ONCE):
-                rows = [
-                    {"reader": reader, "subject": name, "read_at": at}
-                    for name in names[first : first + READINGS_AT_ONCE]
-                ]
-                insert = dialect.insert(model_reading).values(rows)
+            for first in range(0, len(told), READINGS_AT_ONCE):
+                insert = dialect.insert(model_reading).values(told[first : first + READINGS_AT_ONCE])
                 connection.execute(
                     insert.on_conflict_do_update(
-                        index_elements=["reader", "subject"], set_={"read_at": insert.excluded.read_at}
+                        index_elements=["reader", "subject"],
+                        set_={"read_at": insert.excluded.read_at},
+                        where=insert.excluded.read_at > model_reading.c.read_at,
                     )
                 )
 

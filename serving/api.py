@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import pandas as pd
-from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -23,14 +22,16 @@ from serving.access import Access
 from serving.door import Door, Guard
 from serving.errors import answer_explained, answer_http, answer_invalid, nobody_sees
 from serving.forecasts import answer_forecast
-from serving.given import Asker, Now, Reader, Sender, Speaker, head_of, wall_clock
+from serving.given import Asker, Now, Reader, Sender, Speaker, head_of, is_stale, wall_clock
 from serving.intake import answer_events
 from serving.known_keys import KnownKeys
 from serving.pages.every import add_pages
 from serving.pages.home import or_page
 from serving.pressure import Pressure
+from serving.readiness import Drain, limits_of, readiness
+from serving.readings import Readings, Said
 from serving.rules import OPEN, Needs, check_rules
-from serving.said import Readings, answer_calls, answer_overrides, scores_told
+from serving.said import answer_calls, answer_overrides, scores_told
 from serving.schema import (
     CallsRequest,
     EventsRequest,
@@ -56,14 +57,19 @@ def create_api(workspace: Path, ledger_url: str, access: Access | None = None) -
         api.state.follower = Follower(workspace, api.state.ledger)
         api.state.worker = Worker(workspace, api.state.ledger, api.state.follower)
         api.state.readings = Readings(api.state.ledger)
-        api.state.follower.start()
-        api.state.worker.start()
+        api.state.said = Said(api.state.ledger)
+        threads = (api.state.follower, api.state.worker, api.state.readings)
+        for thread in threads:
+            thread.start()
         yield
-        api.state.worker.stop()
-        api.state.follower.stop()
+        for thread in threads:
+            thread.end()
+        for thread in threads:
+            thread.join()
         api.state.ledger.engine.dispose()
 
     api = FastAPI(title="dealcast", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
+    api.state.drain = Drain()
     # The last one added is the outermost.
     api.add_middleware(Guard, keys=lambda: cast(KnownKeys, api.state.keys), access=access)
     api.add_middleware(Pressure)
@@ -93,12 +99,12 @@ def add_scores(api: FastAPI) -> None:
         scores = [score for deal_id in seen if (score := state.score_for(caller.viewer, deal_id))]
         if not asked.explain:
             scores = [{**score, "reasons": []} for score in scores]
-        await run_sync(request.app.state.readings.told, caller, scores_told(scores))
+        request.app.state.readings.told(caller, scores_told(scores))
         known = {deal_id for deal_id in seen if deal_id in state.score_of or deal_id in state.closing_of}
         return JSONResponse(
             {
                 **head_of(state),
-                "stale": request.app.state.follower.stale or request.app.state.worker.waiting.events > 0,
+                "stale": is_stale(request),
                 "scores": scores,
                 "unknown": [deal_id for deal_id in asked.deal_ids if deal_id not in known],
                 "closed": [state.closing_of[i] for i in seen if i in state.closing_of and i not in state.score_of],
@@ -145,6 +151,7 @@ def add_forecasts(api: FastAPI) -> None:
                 request.app.state.ledger,
                 workspace=request.app.state.follower.workspace,
                 readings=request.app.state.readings,
+                published_at=request.app.state.said.published_at,
             )
         )
 
@@ -161,12 +168,14 @@ def add_what_is_told(api: FastAPI) -> None:
 
     @api.post("/v1/calls", summary="Submit forecast calls")
     def calls(asked: CallsRequest, caller: Speaker, state: Now, request: Request) -> Response:
+        request.app.state.readings.write()
         answer = answer_calls(asked, caller, state, request.app.state.ledger, now=wall_clock())
         request.app.state.worker.wake()
         return JSONResponse(answer, 202)
 
     @api.post("/v1/overrides", summary="Say against the model")
     def overrides(asked: OverridesRequest, caller: Speaker, state: Now, request: Request) -> Response:
+        request.app.state.readings.write()
         answer = answer_overrides(asked, caller, state, request.app.state.ledger, now=wall_clock())
         return JSONResponse(answer, 202)
 
@@ -175,17 +184,19 @@ def add_operations(api: FastAPI) -> None:
     """The model in use, and what operators ask."""
 
     @api.get("/v1/model", summary="The model in use and how good it is")
-    def model(caller: Reader, state: Now) -> Response:
+    def model(caller: Reader, state: Now, request: Request) -> Response:
         moments = {name: pd.Timestamp(state.card[name]) for name in ("trained_as_of", "promoted_at")}
-        return JSONResponse(to_plain({**state.card, **moments}))
+        limits = [*state.card["limits"], *limits_of(request.app.state.follower)]
+        return JSONResponse(to_plain({**state.card, **moments, "limits": limits}))
 
     @api.get("/livez", summary="Is the process alive?", dependencies=[Depends(OPEN)])
     async def livez() -> Response:
         return JSONResponse({"status": "alive"})
 
     @api.get("/readyz", summary="Can it answer?", dependencies=[Depends(OPEN)])
-    async def readyz(state: Now) -> Response:
-        return JSONResponse({"status": "ready", **head_of(state)})
+    async def readyz(request: Request) -> Response:
+        its = request.app.state
+        return JSONResponse(readiness(its.follower, its.worker, its.readings, its.drain))
 
     @api.get("/openapi.json", include_in_schema=False)
     def described(caller: Reader) -> Response:

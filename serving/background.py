@@ -16,10 +16,13 @@ class Background(ABC):
         """Begin."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after the turn that is being taken."""
+    def end(self) -> None:
+        """Begin no other turn."""
         self._stopped.set()
         self._woken.set()
+
+    def join(self) -> None:
+        """Wait until the turn that is being taken is over."""
         self._thread.join()
 
     def wake(self) -> None:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from crm.errors import DealcastError, Detail, NotFound
-from ledger.errors import LedgerError, Trouble
+from ledger.errors import LedgerError, LedgerUnavailable, Trouble
 
 STATUS = {
     "invalid": 422,
@@ -22,6 +22,7 @@ STATUS = {
     "unavailable": 503,
 }
 CODES = {status: code for code, status in STATUS.items()}
+DATABASE_GONE = "The service's database does not answer."
 SHOWN = 80
 """Characters of a refused value that an answer repeats."""
 
@@ -68,6 +69,12 @@ def writable(text: str | None) -> str | None:
 def answer_explained(request: Request, failure: Exception) -> JSONResponse:
     """A failure of ours, which says itself what is wrong."""
     assert isinstance(failure, DealcastError | LedgerError)
+    if isinstance(
+        failure, LedgerUnavailable
+    ):  # where the database is, and as whom we speak to it, is nobody's business
+        log.warning("request %s: %s", getattr(request.state, "request_id", None), failure.message)
+        detail = Detail("database", None, "only what was accepted is kept for good", "ask again later")
+        return error_answer("unavailable", DATABASE_GONE, (detail,), headers={"Retry-After": "5"})
     headers = {"WWW-Authenticate": "Bearer"} if failure.code == "unauthorized" else None
     return error_answer(failure.code, failure.message, failure.details, headers=headers)
 

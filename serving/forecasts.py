@@ -1,6 +1,6 @@
 """What a period will bring, and what is asked of it besides: why it moved, what a quota takes, what would be."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,21 @@ from models.supposing import Supposition, suppose, supposed_deals
 from serving.callers import Caller
 from serving.errors import SHOWN, nobody_sees
 from serving.given import head_of
-from serving.said import Readings, nodes_told, scores_told
+from serving.readings import Readings
+from serving.said import nodes_told, scores_told
 from serving.schema import ForecastRequest, SupposedDeal, rows_of
 from serving.state import State
 
 
 def answer_forecast(
-    asked: ForecastRequest, caller: Caller, state: State, ledger: Ledger, *, workspace: Path, readings: Readings
+    asked: ForecastRequest,
+    caller: Caller,
+    state: State,
+    ledger: Ledger,
+    *,
+    workspace: Path,
+    readings: Readings,
+    published_at: Callable[[Period, State], pd.Timestamp | None],
 ) -> dict[str, Any]:
     """The `forecast` answer.
 
@@ -45,15 +53,11 @@ def answer_forecast(
     nodes = asked_nodes(asked, caller, state, state.forecast(period))
     readings.told(caller, nodes_told(period, nodes))
     head = head_of(state)
-    said = ledger.publications(
-        "forecast", basis="published", period_start=pd.Timestamp(period.start), as_of=state.as_of
-    )
-    moments = [each.published_at for each in said if each.model_version == head["model_version"]]
     answer = {
         **head,
         "period_start": to_plain(period.start),
         "period_end": to_plain(period.end),
-        "published_at": to_plain(moments[-1]) if moments else None,
+        "published_at": to_plain(published_at(period, state)),
         "nodes": rows_of(nodes, FORECAST_COLUMNS),
     }
     if asked.since is not None:

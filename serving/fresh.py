@@ -9,7 +9,7 @@ from features.bulk import bulk_loaded
 from features.sources import build_sources, overlay_sources
 from ledger.ledger import Ledger
 from models.scorer import score_deals
-from serving.state import State, with_change
+from serving.state import State, changed_since, published_earlier
 
 FEATURE_TABLES = (*DEAL_TABLES, "stages", "accounts", "exchange_rates")
 """What the score of a deal is made from, beside what owners and accounts have from all deals."""
@@ -31,4 +31,5 @@ def score_newer(workspace: Path, ledger: Ledger, state: State, deal_ids: frozens
     spine = open_deals(history, tables.as_of)
     features = build_features(tables, history, spine, sources=sources)
     scores = score_deals(state.bundle, tables, history, spine, features=features)
-    return State(tables, history, state.bundle, state.card, with_change(scores, ledger, tables.as_of), features)
+    earlier = published_earlier(scores["deal_id"].tolist(), ledger, tables.as_of)
+    return State(tables, history, state.bundle, state.card, changed_since(scores, earlier), features, earlier)

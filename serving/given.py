@@ -5,9 +5,8 @@ from typing import Annotated, Any
 import pandas as pd
 from fastapi import Depends, Request
 
-from crm.errors import DealcastError, Detail, NoModel
+from crm.errors import Detail, NoModel
 from crm.plain import to_plain
-from ledger.errors import LedgerError
 from serving.callers import Caller
 from serving.rules import Needs
 from serving.state import Follower, State
@@ -15,13 +14,32 @@ from serving.state import Follower, State
 
 def state_now(request: Request) -> State:
     """The state of this moment; a request reads it once and keeps to it."""
-    follower: Follower = request.app.state.follower
+    return state_of(request.app.state.follower)
+
+
+def state_of(follower: Follower) -> State:
+    """What a worker answers from.
+
+    Raises
+    ------
+    NoModel
+        Nothing could be loaded yet, and why.
+    """
     if follower.state is not None:
         return follower.state
-    if isinstance(follower.failure, DealcastError | LedgerError):
-        raise NoModel(follower.failure.message, *getattr(follower.failure, "details", ()))
-    reason = "see the service's log" if follower.failure else "the model is being loaded; try again in a moment"
-    raise NoModel("The service is not ready.", Detail("/readyz", None, "data and a champion are loaded", reason))
+    failure = follower.failure
+    if isinstance(failure, NoModel):
+        raise failure
+    reason = "see the service's log" if failure else "the model is being loaded; try again in a moment"
+    message = getattr(failure, "message", None) or "The service is not ready."
+    details = getattr(failure, "details", ()) or (Detail("/readyz", None, "data and a champion are loaded", reason),)
+    raise NoModel(message, *details)
+
+
+def is_stale(request: Request) -> bool:
+    """Whether more has happened than the scores show, or nobody can say because the database is gone."""
+    state = request.app.state
+    return bool(state.follower.stale or state.worker.waiting.events > 0 or not state.readings.ledger_answers)
 
 
 Reader = Annotated[Caller, Depends(Needs("read"))]

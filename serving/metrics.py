@@ -21,6 +21,9 @@ requests_in_flight = Gauge(
 requests_refused = Counter(
     "dealcast_requests_refused", "Requests without a place, or without an answer in time.", ["kind", "why"]
 )
+database_answers = Gauge(
+    "dealcast_database_answers", "1 where the ledger's database took what was to be written.", multiprocess_mode="min"
+)
 open_deals = Gauge("dealcast_open_deals", "Open deals that are scored.", multiprocess_mode="mostrecent")
 data_moment = Gauge("dealcast_data_as_of_seconds", "The data's moment, Unix time.", multiprocess_mode="mostrecent")
 stale = Gauge("dealcast_stale", "1 where newer data or a newer champion could not be loaded.", multiprocess_mode="max")

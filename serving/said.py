@@ -1,9 +1,8 @@
 """What people say beside the model: calls and overrides, each with whether the model's number had been read."""
 
 import json
-import threading
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -26,31 +25,6 @@ INVALID = "What was said cannot be taken in; nothing of it was."
 
 
 # -- who read what ---------------------------------------------------------------------------------------------------
-
-
-class Readings:
-    """Writes down who was told which of the model's numbers: once for each, until something is published anew."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self._lock = threading.Lock()
-        self._since: int | None = None
-        self._written: set[tuple[str, str]] = set()
-
-    def told(self, caller: Caller, subjects: Collection[Subject]) -> None:
-        """Write down what a caller is about to be told."""
-        reader = reader_of(caller)
-        last = self.ledger.last_publication()
-        now = pd.Timestamp.now("UTC").as_unit("us")
-        with self._lock:
-            if last != self._since:
-                self._since, self._written = last, set()
-            new = [subject for subject in subjects if (reader, subject.name) not in self._written]
-        if new:
-            self.ledger.write_readings(reader, new, at=now)
-            with self._lock:
-                if last == self._since:
-                    self._written |= {(reader, subject.name) for subject in new}
 
 
 def reader_of(caller: Caller) -> str:

@@ -21,6 +21,8 @@ from serving.api import create_api
 WORKSPACE = "DEALCAST_WORKSPACE"
 LEDGER_URL = "DEALCAST_LEDGER_URL"
 SUPERVISOR = "DEALCAST_SUPERVISOR"
+WORKERS = "DEALCAST_WORKERS"
+DRAIN_SECONDS = "DEALCAST_DRAIN_SECONDS"
 LONGEST_SECONDS = 120
 PACKAGES = Path(__file__).resolve().parents[1]
 
@@ -41,7 +43,7 @@ class OnlyOurRoutes:
 
 @bentoml.service(
     name="dealcast",
-    workers=1,
+    workers=int(os.environ.get(WORKERS, "1")),
     traffic={"timeout": LONGEST_SECONDS},
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
@@ -51,6 +53,7 @@ class Dealcast:
     """Win probabilities and forecasts over HTTP; the routes are in `serving.api`, which BentoML starts and stops."""
 
     def __init__(self) -> None:
+        api.state.drain.begin_on_sigterm(float(os.environ.get(DRAIN_SECONDS, "0")))
         if SUPERVISOR in os.environ:
             threading.Thread(target=stop_with, args=(int(os.environ[SUPERVISOR]),), daemon=True).start()
 
@@ -70,6 +73,7 @@ def run_service(
     *,
     host: str = "127.0.0.1",
     port: int = 3000,
+    workers: int | None = None,
     ledger_url: str | None = None,
     access: Access | None = None,
 ) -> None:
@@ -78,6 +82,7 @@ def run_service(
     Parameters
     ----------
     host : an address of this machine; 0.0.0.0 for all of them.
+    workers : processes that answer, each with all scores in memory; default: DEALCAST_WORKERS, else 1.
     ledger_url : default: `dealcast.db` in the workspace.
     access : who may come in and what they see; default: keys alone.
 
@@ -104,6 +109,7 @@ def run_service(
             "BENTOML_HOME": str(home),
         }
     )
+    Dealcast.config["workers"] = workers or int(os.environ.get(WORKERS, "1"))  # type: ignore[attr-defined]
     # The worker starts where this package lies, so that no folder of the user's is imported in its place.
     bentoml.serve("serving.service:Dealcast", working_dir=str(PACKAGES), host=host, port=port, blocking=True)
 

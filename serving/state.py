@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,7 @@ class State:
     card : the model card as `GET /v1/model` answers it.
     scores : the contract's score rows of all open deals.
     features : what they were scored by, row by row: `build_features`.
+    earlier : what had been published of them a week before (deal_id as the index; win_probability, as_of).
     prepared : what pages make of all this, once for all of them.
     newer : some deals as a newer data version has them, until that is loaded whole.
     """
@@ -65,6 +66,7 @@ class State:
     card: Mapping[str, Any]
     scores: pd.DataFrame
     features: pd.DataFrame
+    earlier: pd.DataFrame
     forecasts: dict[tuple[pd.Timestamp, str | None], pd.DataFrame] = field(default_factory=dict)
     forecasting: threading.Lock = field(default_factory=threading.Lock)
     draws: dict[pd.Timestamp, DrawnForecast] = field(default_factory=dict)
@@ -250,19 +252,30 @@ def load_state(workspace: Path, ledger: Ledger, before: State | None = None) -> 
     features = build_features(tables, history, spine)
     scores = score_deals(bundle, tables, history, spine, features=features)
     card = model_card(workspace, bundle.manifest)
-    state = State(tables, history, bundle, card, with_change(scores, ledger, tables.as_of), features)
+    earlier = published_earlier(scores["deal_id"].tolist(), ledger, tables.as_of)
+    state = State(tables, history, bundle, card, changed_since(scores, earlier), features, earlier)
     for prepared in ("score_of", "closing_of", "owner_of", "subtree_of"):
         getattr(state, prepared)  # now, not in the first request
     return state
 
 
+def published_earlier(deal_ids: Sequence[str], ledger: Ledger, as_of: pd.Timestamp) -> pd.DataFrame:
+    """By deal_id, the last win_probability published for a moment (as_of) at least seven days before."""
+    few = list(deal_ids) if len(deal_ids) <= FEW_DEALS else None
+    published = ledger.scores_published_before(as_of - pd.Timedelta(days=CHANGE_DAYS), few).set_index("deal_id")
+    return published.reindex(deal_ids)[["win_probability", "as_of"]]
+
+
 def with_change(scores: pd.DataFrame, ledger: Ledger, as_of: pd.Timestamp) -> pd.DataFrame:
     """The scores with what changed, in points, since the last one published for a moment at least seven days before."""
-    few = scores["deal_id"].tolist() if len(scores) <= FEW_DEALS else None
-    published = ledger.scores_published_before(as_of - pd.Timedelta(days=CHANGE_DAYS), few).set_index("deal_id")
-    earlier = published.reindex(scores["deal_id"]).set_axis(scores.index)
-    change = 100 * (scores["win_probability"] - earlier["win_probability"])
-    return scores.assign(score_change=change, score_change_since=earlier["as_of"])
+    return changed_since(scores, published_earlier(scores["deal_id"].tolist(), ledger, as_of))
+
+
+def changed_since(scores: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
+    """The scores with what changed, in points, since `published_earlier`."""
+    before = earlier.reindex(scores["deal_id"]).set_axis(scores.index)
+    change = 100 * (scores["win_probability"] - before["win_probability"])
+    return scores.assign(score_change=change, score_change_since=before["as_of"])
 
 
 class Follower(Background):
@@ -304,6 +317,13 @@ class Follower(Background):
             self._look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS
         metrics.stale.set(self.stale)
 
+    @property
+    def unserved_champion(self) -> str | None:
+        """The champion that could not be loaded, if that is why an older model answers."""
+        champion = self._seen and self._seen[0]
+        is_served = self.state is None or champion == self.state.bundle.model_version
+        return champion if self.failure is not None and not is_served else None
+
     def show(self, state: State, *, instead_of: State) -> None:
         """Answer from a state with some newer deals, unless another one has been loaded meanwhile."""
         with self._swapping:
@@ -314,6 +334,8 @@ class Follower(Background):
         seen = (read_champion(self.workspace), current_version(self.workspace))
         if seen == self._seen and (self.failure is None or time.monotonic() < self._look_again_at):
             return
+        if seen != self._seen:
+            self.failure = None
         self._seen, self.stale = seen, self.state is not None
         state = load_state(self.workspace, self.ledger, self.state)
         with self._swapping:

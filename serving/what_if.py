@@ -18,7 +18,7 @@ from models.bundle import Bundle, bundle_for
 from models.scorer import score_deals
 from serving.errors import TooLarge
 from serving.schema import SCORE_COLUMNS, WhatIfRequest, rows_of
-from serving.state import State, with_change
+from serving.state import State, changed_since, published_earlier
 
 MOST_PROPOSALS = 100
 
@@ -62,11 +62,7 @@ def answer_what_if(
     proposed = [one.model_dump() for one in asked.deals]
     proposals = read_proposals(ground.tables, proposed, as_of, known=known, owners=owners)
     scores, closed = score_proposals(ground, proposals, known=known)
-    scores = with_change(scores, ledger, as_of)
-    new = ~scores["deal_id"].isin(list(known))
-    scores = scores.assign(
-        score_change=scores["score_change"].mask(new), score_change_since=scores["score_change_since"].mask(new)
-    )
+    scores = changed_since(scores, earlier_of(known & proposals.place_of.keys(), state, ledger, as_of))
     owner_of = owners_given(proposals)
     told = []
     for score in rows_of(scores, SCORE_COLUMNS):
@@ -83,6 +79,13 @@ def answer_what_if(
             {"index": index, "details": [detail.to_dict() for detail in errors[index]]} for index in sorted(errors)
         ],
     }
+
+
+def earlier_of(deal_ids: set[str], state: State, ledger: Ledger, as_of: pd.Timestamp) -> pd.DataFrame:
+    """What had been published of stored deals a week before; the ledger is asked where memory does not know."""
+    if as_of == state.as_of and deal_ids <= set(state.earlier.index):
+        return state.earlier.loc[sorted(deal_ids)]
+    return published_earlier(sorted(deal_ids), ledger, as_of)
 
 
 def moment_asked(state: State, as_of: str | None) -> pd.Timestamp:

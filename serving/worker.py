@@ -86,10 +86,11 @@ class Worker(Background):
             if not alone:
                 return False
             did_something = self._fold_all()
-            if did_something:
+            if did_something and not self._stopped.is_set():
                 self._show_newer()
                 self.follower.wake()
-            self._publish_touched()
+            if not self._stopped.is_set():  # what is folded is safe; the next worker publishes it
+                self._publish_touched()
         self._count()
         return did_something
 
@@ -128,6 +129,8 @@ class Worker(Background):
         try:
             fold_events(self.workspace, events, after=self._through())
         except CannotFold as failure:
+            if self._stopped.is_set():
+                raise
             if len(events) > 1:
                 half = len(events) // 2
                 self._fold(events[:half])

@@ -1,14 +1,11 @@
 """What every test session shares: quiet libraries, one thread each, and a loud word on whatever was skipped."""
 
 import os
-import shutil
-import subprocess
-import tempfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
+from postgres_here import Postgres
 
 # Before anything imports them: two test processes on two cores, and nobody calls home.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,26 +26,13 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def postgresql():
-    """A PostgreSQL of our own on a unix socket, gone after the session; yields what gives the URL of a new database."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    initdb = shutil.which("initdb") or (str(found[-1]) if found else None)
-    if initdb is None:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="dealcast-pg-"))
-    as_postgres = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(folder, "postgres")
-        as_postgres = ["runuser", "-u", "postgres", "--"]
-    run = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
-    control = [*as_postgres, str(Path(initdb).with_name("pg_ctl")), "-D", str(folder / "data"), "-w"]
-    subprocess.run([*as_postgres, initdb, "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "-N"], **run)
-    options = f"-c listen_addresses='' -c fsync=off -k {folder}"
-    subprocess.run([*control, "-l", str(folder / "log"), "-o", options, "start"], **run)
+    """A PostgreSQL of our own, gone after the session; yields what gives the URL of a new database."""
+    server = Postgres()
+    server.start()
     try:
-        yield lambda: a_database("postgresql://postgres@/{name}?host=" + str(folder))
+        yield server.database
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **run)
-        shutil.rmtree(folder)
+        server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -57,18 +41,6 @@ def url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/dealcast.db"
     return request.getfixturevalue("postgresql")()
-
-
-def a_database(template: str) -> str:
-    """The URL of a new database of this PostgreSQL."""
-    name = "ledger_" + os.urandom(4).hex()
-    server = sa.create_engine(
-        template.format(name="postgres").replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
-    )
-    with server.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    server.dispose()
-    return template.format(name=name)
 
 
 @pytest.fixture

@@ -1,15 +1,11 @@
 """A small synthetic company, trained once for all tests that serve it, and the real server of it."""
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from serving_here import NOW, another_model
+from serving_here import NOW, RealServer, another_model
 
 from crm.history import open_deals
 from crm.store import import_lock, read_tables, write_version
@@ -56,26 +52,10 @@ def view(trained):
 @pytest.fixture
 def server(workspace, tmp_path):
     """BentoML's server of the workspace, as a process of its own; it is asked to stop, and must."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    run = (
-        "import sys; from pathlib import Path; from serving.service import run_service; "
-        "run_service(Path(sys.argv[1]), port=int(sys.argv[2]))"
-    )
-    log = tmp_path / "server.log"
-    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.getcwd()}
-    with log.open("w") as written:
-        process = subprocess.Popen(
-            [sys.executable, "-c", run, str(workspace), str(port)],
-            cwd=tmp_path,
-            env=environment,
-            stdout=written,
-            stderr=subprocess.STDOUT,
-        )
+    server = RealServer(workspace, tmp_path / "server.log")
     try:
-        yield f"http://127.0.0.1:{port}", process, log
+        yield server.url, server.process, server.log
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.wait()

@@ -100,11 +100,11 @@ def test_overrides_come_back_in_order_and_their_words_can_be_erased(ledger):
 def test_a_number_was_seen_if_it_was_read_since_it_was_last_published(ledger):
     deal, node = Score("006A"), Node(QUARTER, "rep", "0051")
     assert not ledger.had_seen(["u1"], [deal, node])
-    ledger.write_readings("u1", [deal], at=MONDAY)
+    ledger.write_readings({("u1", deal): MONDAY})
     assert ledger.had_seen(["key_9", "u1"], [deal]) and not ledger.had_seen(["u2"], [deal])
     publish(ledger, {"006A": 0.5}, published_at=MONDAY + HOUR)
     assert not ledger.had_seen(["u1"], [deal])
-    ledger.write_readings("u1", [deal, node], at=MONDAY + HOUR)
+    ledger.write_readings({("u1", deal): MONDAY + HOUR, ("u1", node): MONDAY + HOUR})
     assert ledger.had_seen(["u1"], [deal]) and ledger.had_seen(["u1"], [node])
     later = {"as_of": MONDAY, "published_at": MONDAY + 2 * HOUR}
     ledger.publish_forecast(head("forecast", **later), nodes(head("forecast", **later)))
@@ -115,8 +115,8 @@ def test_a_number_was_seen_if_it_was_read_since_it_was_last_published(ledger):
 
 def test_many_readings_at_once_are_kept(ledger):
     many = [Score(f"{n:04d}") for n in range(1200)]
-    ledger.write_readings("u1", [*many, *many], at=MONDAY)
-    ledger.write_readings("u1", many, at=MONDAY + HOUR)
+    ledger.write_readings({("u1", each): MONDAY for each in many})
+    ledger.write_readings({("u1", each): MONDAY + HOUR for each in many})
     assert all(ledger.had_seen(["u1"], [many[n]]) for n in (0, 600, 1199))
 
 
