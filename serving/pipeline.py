@@ -67,13 +67,16 @@ def pipeline_of(state: State) -> pd.DataFrame:
 
 
 def visible_deals(state: State, viewer: str | None) -> pd.DataFrame:
-    """The rows of the deals that a user (None: the whole company) may see."""
+    """The rows of the deals that a user (None: the whole company) may see; `upside`: may bring more."""
     rows = pipeline_of(state)
-    if viewer is None:
-        return rows
-    owners = rows["owner_id"].where(rows["owner_id"].notna(), None)
-    seen = {owner: state.may_see_owner(viewer, owner) for owner in owners.unique()}
-    return rows[owners.map(seen).astype(bool)]
+    if viewer is not None:
+        owners = rows["owner_id"].where(rows["owner_id"].notna(), None)
+        seen = {owner: state.may_see_owner(viewer, owner) for owner in owners.unique()}
+        rows = rows[owners.map(seen).astype(bool)]
+    # Likelier than half of what reps count: of the reps whom the reader may see.
+    middling = rows.loc[rows["counted"], "period_win_probability"].median()
+    least = LIKELY if pd.isna(middling) else middling
+    return rows.assign(upside=~rows["counted"] & (rows["period_win_probability"] > least))
 
 
 def build_rows(state: State, company: State) -> pd.DataFrame:
@@ -139,7 +142,6 @@ def with_views(rows: pd.DataFrame, period: Period) -> pd.DataFrame:
         due=due,
         disagree=counted != likely,
         slip=due & (rows["period_slip_probability"] >= LIKELY),
-        upside=likely & ~counted,
     )
 
 

@@ -38,6 +38,7 @@ NAVIGATION = (
     Link("/me", later("My page"), only_users=True),
     Link("/review", later("Review")),
     Link("/changes", later("What changed")),
+    Link("/deals", later("Deals")),
     Link("/accuracy", later("Accuracy")),
 )
 """The pages, in the order in which they are offered."""

@@ -1,5 +1,6 @@
 """The pages of deals tell what the API and the ledger tell, to whom may read it; asked in process, no browser."""
 
+import io
 import re
 import shutil
 from contextlib import ExitStack
@@ -179,3 +180,104 @@ def test_similar_deals_are_those_the_reader_may_see_as_known_then(served):
     assert past_deals(served.state).weights.sum() == pytest.approx(1.0)
     page = text_of(served.rep.get(f"/similar/{deal_id}", headers={"hx-request": "true"}))
     assert mine[0].deal_id in served.rep.get(f"/similar/{deal_id}").text and f"Of the {len(mine)} past deal" in page
+
+
+def test_the_card_tells_the_same_score_and_stands_without_the_frame(served):
+    deal_id = ids_of(served, own=True)[0]
+    answer = served.rep.get(f"/panel/{deal_id}")
+    assert "<nav" not in answer.text and "<script" not in answer.text
+    score = served.rep.post("/v1/score", json={"deal_ids": [deal_id]}).json()["scores"][0]
+    assert served.say.percent(score["win_probability"]) in text_of(answer)
+    assert served.rep.get(f"/panel/{ids_of(served, own=False)[0]}").status_code == 404
+
+
+# -- deals to talk about ---------------------------------------------------------------------------------------------
+
+
+def exported(client, query: str) -> pd.DataFrame:
+    answer = client.get(f"/deals.csv?{query}")
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/csv")
+    return pd.read_csv(io.StringIO(answer.text), dtype={"deal_id": "str"})
+
+
+def test_the_list_counts_and_sums_what_the_api_gives(served):
+    rows = exported(served.everything, "view=all&sort=name")
+    ids = rows["deal_id"].tolist()
+    scores = served.everything.post("/v1/score", json={"deal_ids": ids}).json()["scores"]
+    assert sorted(ids) == sorted(served.state.scores["deal_id"])
+    for name in ("win_probability", "period_win_probability", "expected_amount"):
+        assert rows[name].tolist() == pytest.approx([score[name] for score in scores])
+    expected = sum(score["period_win_probability"] * score["expected_amount"] for score in scores)
+    page = text_of(served.everything.get("/deals?view=all"))
+    assert f"Deals {len(ids)} " in page and f"The model expects {served.say.short_money(expected)}" in page
+
+
+def test_a_deal_is_the_reps_by_category_and_close_date_alone(served):
+    rows = exported(served.everything, "view=all").set_index("deal_id")
+    period = served.state.tables.calendar.period_of(served.state.as_of)
+    for deal_id, row in rows.iterrows():
+        deal = served.state.deal(deal_id)
+        due = deal["close_date"] is not None and str(period.start) <= deal["close_date"] < str(period.end)
+        counted = due and str(deal["forecast_category"]).lower().replace(" ", "_") in ("commit", "most_likely")
+        amount = row["expected_amount"] if pd.isna(row["amount_base"]) else row["amount_base"]
+        assert row["said"] == pytest.approx(amount if counted else 0.0)
+        assert row["gap"] == pytest.approx(row["expected"] - row["said"])
+    disagree = exported(served.everything, "view=disagree").set_index("deal_id")
+    likely = rows["period_win_probability"] >= 0.5
+    assert set(disagree.index) == set(rows.index[(rows["said"] > 0) != likely])
+    gaps = disagree["gap"].abs().tolist()
+    assert gaps == sorted(gaps, reverse=True)
+
+
+def test_what_stands_out_is_the_feature_beside_what_is_usual(served):
+    features = served.state.features.set_index("deal_id")
+    usual = served.state.bundle.typical
+    stalled = exported(served.everything, "view=stalled")
+    assert len(stalled)
+    for row in stalled.itertuples():
+        assert row.stalled_value == pytest.approx(features["days_in_stage"][row.deal_id]) and row.stalled_value >= 14
+        known = usual.of("days_in_stage", row.stage)
+        assert (known is None and pd.isna(row.stalled_usual)) or row.stalled_usual == pytest.approx(known)
+        assert not row.stalled_value <= 2 * row.stalled_usual
+    pushed = exported(served.everything, "view=pushed")
+    assert (pushed["pushed_value"] >= 2).all()
+    assert pushed["pushed_value"].tolist() == features["close_date_pushes"].reindex(pushed["deal_id"]).tolist()
+
+
+def test_deals_of_others_are_on_no_list_in_no_sum_and_in_no_choice(served):
+    own = set(ids_of(served, own=True))
+    mine = exported(served.rep, "view=all")
+    assert set(mine["deal_id"]) == own
+    foreign = next(iter(served.state.owner_of[id_] for id_ in ids_of(served, own=False)))
+    assert exported(served.rep, f"view=all&owner={foreign}").empty
+    answer = served.rep.get("/deals?view=all")
+    assert f"Deals {len(own)} " in text_of(answer)
+    assert f"The model expects {served.say.short_money(mine['expected'].sum())}" in text_of(answer)
+    teams = re.search(r'<select id="by-team".*?</select>', answer.text, flags=re.S)
+    assert teams is None or len(re.findall(r"<option", teams[0])) == 1 + mine["team"].nunique()
+    listed = set(re.findall(r'href="/deals/([^"?]+)"', answer.text))
+    assert listed <= own
+
+
+def test_the_list_is_filtered_sorted_and_turned_page_by_page(served):
+    everything = exported(served.everything, "view=all&sort=probability")
+    chances = everything["period_win_probability"].tolist()
+    assert chances == sorted(chances, reverse=True) and len(everything) > 50
+    pages = -(-len(everything) // 50)
+    seen = []
+    for page in range(1, pages + 1):
+        text = served.everything.get(f"/deals?view=all&sort=probability&page={page}").text
+        seen += re.findall(r'<th><a href="/deals/([^"?]+)"', text)
+    assert seen == everything["deal_id"].tolist()
+    kind = everything["deal_type"].dropna().iloc[0]
+    assert set(exported(served.everything, f"view=all&type={kind}")["deal_type"]) == {kind}
+    for odd in ("view=nothing&sort=nothing&page=x", "page=999999", "type=%00&team='"):
+        assert served.everything.get(f"/deals?{odd}").status_code == 200
+
+
+def test_no_cell_of_the_file_is_a_formula(served):
+    from serving.pages.tables import cell
+
+    assert cell("=1+1") == "'=1+1" and cell(-5.0) == -5.0
+    text = served.everything.get("/deals.csv?view=all").text
+    assert not re.search(r"(^|,)\"?[=@]", text, flags=re.M)

@@ -1,0 +1,51 @@
+"""The card of a deal, small enough to stand inside a CRM's own page."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from serving.callers import Caller
+from serving.given import Now, Reader
+from serving.pages.deal import OUTCOMES, bars, must_see
+from serving.pages.frame import show
+from serving.said import scores_told
+from serving.state import State
+from serving.timeline import holder_of
+
+SHOWN_REASONS = 3
+
+
+def add_panel(api: FastAPI) -> None:
+    """The card alone, without the frame of the other pages."""
+
+    @api.get("/panel/{deal_id:path}", include_in_schema=False)
+    def panel(deal_id: str, caller: Reader, state: Now, request: Request) -> Response:
+        return show_panel(deal_id, caller, state, request)
+
+
+def show_panel(deal_id: str, caller: Caller, state: State, request: Request) -> Response:
+    """The card as a page, and written down that its number was told.
+
+    Raises
+    ------
+    NotFound
+        The deal does not exist, or the caller may not see it.
+    """
+    values = panel_values(deal_id, caller.viewer, state, standing=must_see(deal_id, caller, state))
+    request.app.state.readings.told(caller, scores_told([values["score"]] if values["score"] else []))
+    return show(request, "panel.html", **values)
+
+
+def panel_values(deal_id: str, viewer: str | None, state: State, *, standing: str) -> dict[str, Any]:
+    """What the card tells to a user's eyes (None: the whole company's)."""
+    score = state.score_for(viewer, deal_id)
+    return {
+        "deal_id": deal_id,
+        "deal": holder_of(state, deal_id).deal(deal_id),
+        "score": score,
+        "outcome": OUTCOMES[standing],
+        "closing": state.closing_of.get(deal_id),
+        "reasons": bars(score["reasons"][:SHOWN_REASONS] if score else []),
+        "period": state.tables.calendar.period_of(state.as_of),
+    }
