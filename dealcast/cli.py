@@ -246,6 +246,29 @@ def hand_over_rows(
 
 
 @app.command()
+def digest(
+    context: typer.Context,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="USER_ID", help="As this user may see it; default: the company.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the files go; by default in the workspace.")
+    ] = None,
+    locale: Annotated[str, typer.Option("--locale", metavar="L", help="Its language: en-US, fr, ro.")] = "en-US",
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="Where the service is for its readers, for links.")
+    ] = None,
+) -> None:
+    """The week in one letter, as an HTML e-mail and a message for Slack: the number, the deals, how it did."""
+    from dealcast import digest as digests
+
+    session: Session = context.obj
+    with progress_of("digest") as progress:
+        document = digests.digest(session, user_id=user, out=out, locale=locale, address=url, progress=progress)
+    session.hand_over(document, digests.show_digest)
+
+
+@app.command()
 def connect(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The kind of CRM: tryton.")],
@@ -466,7 +489,7 @@ def doctor(context: typer.Context) -> None:
 
 GROUPS = {"": app, "models": models_app, "features": features_app}
 RESERVED = {
-    "": ("kpis", "digest", "run", "backup", "restore"),
+    "": ("kpis", "run", "backup", "restore"),
 }
 """Commands whose names are taken and whose work is not built yet."""
 

@@ -71,7 +71,6 @@ def show(request: Request, template: str, *, status: int = 200, **values: Any) -
     caller = getattr(request.state, "caller", None)
     is_user = caller is not None and caller.user_id is not None
     known = {
-        "say": say,
         "caller": caller,
         "here": request.url.path,
         "query": dict(request.query_params),
@@ -81,8 +80,13 @@ def show(request: Request, template: str, *, status: int = 200, **values: Any) -
         "libraries": not libraries_missing(),
         "moment": moment_shown(request),
     }
-    page = environment(say.language).get_template(template).render({**known, **values})
+    page = render(say, template, **{**known, **values})
     return answer_compressed(request, page.encode(), "text/html; charset=utf-8", status=status)
+
+
+def render(say: Say, template: str, **values: Any) -> str:
+    """What a template says to one viewer, of these values alone."""
+    return environment(say.language).get_template(template).render({"say": say, **values})
 
 
 def show_or_part(request: Request, template: str, part: str, **values: Any) -> Response:

@@ -1,6 +1,7 @@
 """The pages of deals tell what the API and the ledger tell, to whom may read it; asked in process, no browser."""
 
 import io
+import json
 import re
 import shutil
 from contextlib import ExitStack
@@ -281,3 +282,56 @@ def test_no_cell_of_the_file_is_a_formula(served):
     assert cell("=1+1") == "'=1+1" and cell(-5.0) == -5.0
     text = served.everything.get("/deals.csv?view=all").text
     assert not re.search(r"(^|,)\"?[=@]", text, flags=re.M)
+
+
+# -- the digest ------------------------------------------------------------------------------------------------------
+
+
+def digest_of(served, user_id):
+    from serving.pages.digest import write_digest
+
+    return write_digest(
+        served.state, served.ledger, user_id=user_id, say=served.say, now=NOW, address="https://deals.example"
+    )
+
+
+def test_the_digest_tells_the_forecast_of_the_api_in_both_shapes(served):
+    body = {"node_type": "company"}
+    node = served.everything.post("/v1/forecast", json=body).json()["nodes"][0]
+    digest = digest_of(served, None)
+    assert digest.values["number"]["mean"] == node["mean"]
+    for shape in (digest.html, json.dumps(digest.slack)):
+        assert served.say.short_money(node["mean"]) in shape and served.say.short_money(node["p10"]) in shape
+    assert not re.search(r"<(script|img|link)\b|url\(", digest.html)
+    texts = [block["text"]["text"] for block in digest.slack["blocks"] if block["type"] == "section"]
+    assert len(digest.slack["blocks"]) <= 50 and all(len(text) <= 3000 for text in texts)
+
+
+def test_the_digest_of_a_user_holds_no_deal_of_others(served):
+    digest = digest_of(served, served.rep_id)
+    own = {id_ for id_, owner in served.state.owner_of.items() if owner == served.rep_id}
+    for shape in (digest.html, json.dumps(digest.slack)):
+        assert set(re.findall(r"https://deals\.example/deals/([^\"|>?]+)[\"|]", shape)) <= own
+    mine = exported(served.rep, "view=slip")
+    assert digest.values["lists"]["slip"]["deals"] == len(mine)
+    assert digest.values["number"]["node_id"] == served.rep_id
+
+
+def test_what_closed_is_told_with_what_was_published_a_week_before(served):
+    state, digest = served.state, digest_of(served, None)
+    week = state.as_of - pd.Timedelta(days=7)
+    closed = [c for c in state.closing_of.values() if week < pd.Timestamp(c["closed_at"]) <= state.as_of]
+    assert digest.values["ended"]["deals"] == len(closed)
+    assert digest.values["ended"]["won"] == sum(c["outcome"] == "won" for c in closed)
+
+
+def test_the_command_writes_both_files(served, tmp_path, capsys):
+    from dealcast.cli import answer
+
+    workspace = served.everything.app.state.follower.workspace
+    asked = ["--json", "--workspace", str(workspace), "digest", "--out", str(tmp_path), "--user", served.rep_id]
+    assert answer(asked) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [Path(file).exists() for file in document["files"]] == [True, True] and document["user"] == served.rep_id
+    assert answer(["--workspace", str(workspace), "digest", "--user", "nobody"]) == 2
+    assert answer(["--workspace", str(workspace), "digest", "--locale", "tlh"]) == 2
