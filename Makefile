@@ -16,7 +16,7 @@ LIBRARIES := $(VENDOR)/.ready
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: bench-revenue help install demo test test-crm test-web lint types quick bench bench-bank bench-rivals soak docs lock packages clean
+.PHONY: bench-revenue help install demo test test-crm test-web lint types quick bench bench-bank bench-rivals soak docs texts lock packages clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -86,6 +86,14 @@ soak: $(READY)  ## The service under steady load, for a long time
 
 docs: $(READY)  ## Rewrite the generated reference pages
 	$(BIN)/python docs/generate.py
+
+# New texts come into the catalogues untranslated, those of no page any more leave them; a test fails until all are translated.
+texts: $(READY)  ## Bring the texts of the web pages into the catalogues of their translations
+	$(BIN)/pybabel -q extract -F serving/pages/locale/babel.cfg -k later --no-location --sort-output -o $(VENV)/texts.pot serving/pages
+	for po in serving/pages/locale/*/LC_MESSAGES/messages.po; do \
+		$(BIN)/pybabel -q update -i $(VENV)/texts.pot -o $$po -l $$(basename $$(dirname $$(dirname $$po))) \
+			--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date; \
+		sed -i -E '/^"(Report-Msgid|POT-Creation|PO-Revision|Last-Trans|Language-Team|Generated-By)/d' $$po; done
 
 lock: $(READY)  ## Resolve the newest versions into requirements/
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements/dev.txt

@@ -1,0 +1,93 @@
+"""Every text of the pages is there in every language, for every plural, with the same places to fill in."""
+
+import re
+from pathlib import Path
+
+import pytest
+from babel import Locale
+from babel.messages.extract import extract_from_dir
+from babel.messages.pofile import read_po
+
+from serving.pages.words import LANGUAGES, Say, locale_of, translations
+
+PAGES = Path(__file__).resolve().parents[2] / "serving" / "pages"
+METHODS = [("**.py", "python"), ("templates/**.html", "jinja2.ext:babel_extract")]
+OPTIONS = {"templates/**.html": {"trim_blocks": "true", "lstrip_blocks": "true"}}
+KEYWORDS = {"_": None, "gettext": None, "later": None, "ngettext": (1, 2)}
+PLACE = re.compile(r"%\((\w+)\)s|%(?!\()")
+TRANSLATED = [language for language, path in LANGUAGES.items() if path is not None]
+
+
+def texts_of_the_pages() -> set:
+    """Every text that templates and modules mark for translation; one with a plural as a pair."""
+    found = extract_from_dir(PAGES, METHODS, OPTIONS, keywords=KEYWORDS)
+    return {text if isinstance(text, str) else tuple(text) for _, _, text, _, _ in found}
+
+
+def catalogue(language: str):
+    with LANGUAGES[language].open("rb") as written:
+        return read_po(written, locale=language)
+
+
+def key_of(message):
+    return message.id if isinstance(message.id, str) else tuple(message.id)
+
+
+def test_french_and_romanian_are_there():
+    assert {"fr", "ro"} <= set(TRANSLATED)
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_no_text_is_missing_fuzzy_or_left_over(language):
+    messages = [message for message in catalogue(language) if message.id]
+    known = {key_of(message) for message in messages}
+    texts = texts_of_the_pages()
+    assert len(texts) > 200
+    assert not texts - known, f"without a translation into {language}: `make texts`, then translate"
+    assert not known - texts, f"translated into {language}, but on no page any more: `make texts`"
+    assert not [message.id for message in messages if message.fuzzy]
+    for message in messages:
+        strings = [message.string] if isinstance(message.string, str) else message.string
+        assert all(text.strip() for text in strings), message.id
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_every_translation_fills_in_what_the_text_fills_in(language):
+    for message in catalogue(language):
+        ids = [message.id] if isinstance(message.id, str) else message.id
+        strings = [message.string] if isinstance(message.string, str) else message.string
+        wanted = sorted(place[0] for place in PLACE.finditer(ids[-1]))
+        for text in strings if message.id else ():
+            assert sorted(place[0] for place in PLACE.finditer(text)) == wanted, (message.id, text)
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_every_plural_has_as_many_forms_as_the_language(language):
+    forms = {"fr": 2, "ro": 3}[language]
+    plurals = [message for message in catalogue(language) if isinstance(message.id, tuple | list)]
+    assert plurals and all(len(message.string) == forms for message in plurals)
+    written = LANGUAGES[language].read_text("utf-8")
+    assert f"nplurals={forms};" in written
+
+
+def test_romanian_counts_in_three_ways_and_french_counts_none_as_one():
+    ngettext = translations("ro").ngettext
+    one, many = "%(n)s more deal brings less.", "%(n)s more deals bring less."
+    assert [ngettext(one, many, n) % {"n": n} for n in (1, 2, 20)] == [
+        "Încă 1 oportunitate aduce mai puțin.",
+        "Încă 2 oportunități aduc mai puțin.",
+        "Încă 20 de oportunități aduc mai puțin.",
+    ]
+    ngettext = translations("fr").ngettext
+    assert [ngettext(one, many, n) % {"n": n} for n in (0, 2)] == [
+        "0 autre affaire apporte moins.",
+        "2 autres affaires apportent moins.",
+    ]
+
+
+def test_numbers_and_days_follow_the_language():
+    assert locale_of(None, "ro-RO,ro;q=0.9,en;q=0.5").language == "ro"
+    french, romanian = (Say(Locale.parse(tag), "EUR") for tag in ("fr", "ro"))
+    assert french.money(1234567).replace("\u202f", " ").replace("\xa0", " ") == "1 234 567 €"
+    assert romanian.money(1234567).replace("\xa0", " ") == "1.234.567 EUR"
+    assert french.day("2026-03-03") == "3 mars 2026" and romanian.day("2026-03-03") == "3 mar. 2026"
