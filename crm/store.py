@@ -112,6 +112,15 @@ def read_manifest(workspace: Path, version: str | None = None) -> Manifest:
     return Manifest.from_dict(json.loads(path.read_text()))
 
 
+def _whole(manifest: Manifest) -> Manifest:
+    """The manifest of a version whose tables are still there."""
+    if not manifest.tables:
+        rule, step = "versions that only events made are kept for hours", "Read a later one, or that of an import."
+        detail = Detail("data/versions", manifest.data_version, rule, step)
+        raise DataUnusable(f"The tables of the data version {manifest.data_version} are gone.", detail)
+    return manifest
+
+
 def read_import_manifest(workspace: Path) -> Manifest | None:
     """The manifest of the last import, without the events that lie on it; None before the first."""
     if current_version(workspace) is None:
@@ -147,7 +156,7 @@ def read_tables(
     DataUnusable
         If nothing was imported yet, or the version does not exist.
     """
-    manifest = read_manifest(workspace, version)
+    manifest = _whole(read_manifest(workspace, version))
     return CrmTables(
         tables={
             name: _read_table(workspace, name, number, within)
@@ -164,7 +173,7 @@ def read_tables(
 
 def read_columns(workspace: Path, table: str, columns: Iterable[str], version: str | None = None) -> pd.DataFrame:
     """Some columns of one table of a data version, of all its rows; columns that it does not have are left out."""
-    number = read_manifest(workspace, version).tables[table]
+    number = _whole(read_manifest(workspace, version)).tables[table]
     return _read_table(workspace, table, number, EVERY_DEAL, columns=set(columns))
 
 
@@ -259,7 +268,7 @@ def write_events_version(
         stages_derived=stages_derived,
         folded=Folded(through, upon.folded.base or upon.data_version, (*files, f"{name}.jsonl")),
     )
-    _write_manifest(workspace, manifest)
+    write_manifest(workspace, manifest)
     _make_current(workspace, name)
     return name
 
@@ -319,7 +328,7 @@ def _commit(
         cursors={**(before.cursors if before else {}), **cursors},
         folded=Folded(through=before.folded.through if before else 0),
     )
-    _write_manifest(workspace, manifest)
+    write_manifest(workspace, manifest)
     if current:
         _make_current(workspace, manifest.data_version)
     return manifest.data_version
@@ -329,7 +338,8 @@ def _name_after(version: str | None) -> str:
     return f"{int(version or 0) + 1:06d}"
 
 
-def _write_manifest(workspace: Path, manifest: Manifest) -> None:
+def write_manifest(workspace: Path, manifest: Manifest) -> None:
+    """Write the manifest of a version, in one step; call it within `import_lock`."""
     folder = workspace / "data" / "versions"
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"

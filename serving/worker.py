@@ -19,6 +19,7 @@ from crm.errors import DealcastError
 from crm.events import CrmEvent
 from crm.overlay import CannotFold, fold_events
 from crm.store import current_version, read_manifest
+from crm.thinning import thin_out
 from ledger.errors import LedgerError
 from ledger.inbox import Event, Waiting
 from ledger.ledger import Ledger, Publication
@@ -29,6 +30,9 @@ from serving.state import FEW_DEALS, Follower, State
 
 LOOK_EVERY_SECONDS = 1.0
 LONGEST_REST_SECONDS = 30.0
+THIN_OUT_EVERY_SECONDS = 600.0
+VERSIONS_STAND = pd.Timedelta(hours=2)
+"""No reader takes longer over one data version."""
 MOST_AT_ONCE = 10_000
 QUICK_TABLES = {"deals", "deal_history", "activities", "deal_contacts", "leads", "forecast_calls"}
 """Rows of these change the scores of the deals they name, and of others only through their owners and accounts."""
@@ -53,6 +57,7 @@ class Worker(Background):
         self._failure = ""
         self._loaded: State | None = None
         self._published: State | None = None
+        self._thinned_at = time.monotonic()
 
     def wake(self) -> None:
         """Something was accepted: do not wait for the next look."""
@@ -91,6 +96,9 @@ class Worker(Background):
                 self.follower.wake()
             if not self._stopped.is_set():  # what is folded is safe; the next worker publishes it
                 self._publish_touched()
+            if did_something and time.monotonic() > self._thinned_at + THIN_OUT_EVERY_SECONDS:
+                self._thinned_at = time.monotonic()
+                thin_out(self.workspace, before=pd.Timestamp.now("UTC") - VERSIONS_STAND)
         self._count()
         return did_something
 

@@ -25,7 +25,7 @@ ONLY_IN = {
     "duckdb": ("features/engines/on_duckdb.py", "features/engines/kept.py"),
     "pyspark": ("features/engines/on_spark.py",),
     "sqlglot": ("features/engines/on_spark.py",),
-    "deltalake": ("crm/store.py",),
+    "deltalake": ("crm/store.py", "crm/thinning.py"),
     "sqlalchemy": ("ledger/", "crm/connectors/warehouse.py"),
     "alembic": ("ledger/",),
     "mlflow": ("training/tracking.py",),
