@@ -16,7 +16,7 @@ LIBRARIES := $(VENDOR)/.ready
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: bench-revenue help install demo test test-crm test-web lint types quick bench bench-bank bench-rivals soak docs texts lock packages clean
+.PHONY: bench-revenue help install demo test test-crm test-web lint types quick bench bench-bank bench-rivals soak docs texts lock packages clean bento
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -81,8 +81,12 @@ bench-revenue: $(READY)  ## The quarter's forecast against the truth (hours; exi
 bench-rivals: $(READY)  ## The win model beside other learners on the same frames (over an hour; makes .venv-rivals)
 	$(BIN)/python -m benchmarks.bench_rivals
 
-soak: $(READY)  ## The service under steady load, for a long time
+soak: $(READY)  ## The service for half an hour at 70 % of its peak, and killed 100 times among 20,000 events (hours)
 	$(BIN)/python -m benchmarks.soak
+	DEALCAST_KILLS=100 DEALCAST_EVENTS=20000 $(BIN)/pytest tests/end_to_end/test_killed.py
+
+bento: $(READY)  ## The service as a Bento, in .make/bento
+	BENTOML_HOME=.make/bento $(BIN)/bentoml build
 
 docs: $(READY)  ## Rewrite the generated reference pages
 	$(BIN)/python docs/generate.py
@@ -97,7 +101,7 @@ texts: $(READY)  ## Bring the texts of the web pages into the catalogues of thei
 
 lock: $(READY)  ## Resolve the newest versions into requirements/
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/serve.txt
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --extra postgresql --extra traces pyproject.toml -o requirements/serve.txt
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header requirements/tryton.in -o requirements/tryton.txt
 
 clean:  ## Caches and the demo's workspace (not .venv)

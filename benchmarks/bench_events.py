@@ -43,7 +43,7 @@ def main(events: int) -> int:
 
 def send(workspace: Path, url: str, key: str, events: int) -> None:
     """Send rows of open deals, each with an amount of its own, and watch for it."""
-    while not ready(url):
+    while not ready(f"{url}/readyz"):
         time.sleep(0.5)
     tables = read_tables(workspace)
     deals = tables.get("deals").set_index("deal_id")

@@ -33,7 +33,7 @@ from crm.proposals import read_proposals
 from crm.store import read_tables
 from features.build import build_features
 from features.sources import build_sources, overlay_sources
-from models.bins import bin_rows, build_grid, days_to_close_date
+from models.bins import bin_rows, build_grid, read_clocks
 from models.bundle import Bundle, bundle_for
 from serving.schema import rows_of
 
@@ -230,7 +230,7 @@ def encoded_rows(bundle: Bundle, features: pd.DataFrame, calendar) -> np.ndarray
     """The boosters' input: of every deal the row of its first bin of days ahead."""
     grid = build_grid(features["as_of"], calendar, bundle.hazards.bins)
     encoded = bundle.hazards.encoder.transform(features)
-    every = bin_rows(encoded, days_to_close_date(features), grid)
+    every = bin_rows(encoded, read_clocks(features), grid)
     return every.reshape(len(features), -1, every.shape[1])[:, 0]
 
 
@@ -246,7 +246,7 @@ def proposal_of(tables, deal_id: str) -> dict:
 
 
 def bare_seconds(bundle: Bundle, tables, proposals: list[dict]) -> float:
-    """Seconds a deal of what cannot be left out: dated facts to features, and the boosters' values and contributions."""
+    """Seconds a deal of what cannot be left out: facts to features, the boosters' values and contributions."""
     seen, history = bundle.read_history(tables)
     stored = build_sources(seen, history)
     known = {each["deal"]["deal_id"] for each in proposals}
@@ -260,15 +260,15 @@ def bare_seconds(bundle: Bundle, tables, proposals: list[dict]) -> float:
 
     def predicted(frame: pd.DataFrame) -> None:
         grid = build_grid(frame["as_of"], tables.calendar, bundle.hazards.bins)
-        rows = bin_rows(bundle.hazards.encoder.transform(frame), days_to_close_date(frame), grid)
+        rows = bin_rows(bundle.hazards.encoder.transform(frame), read_clocks(frame), grid)
         for intensity in bundle.hazards.intensities.values():
             intensity.trees.predict(rows, num_threads=1)
             intensity.trees.predict(rows, num_threads=1, pred_contrib=True)
 
-    making, predicting = timed(features), timed(lambda frame=features(): predicted(frame))
-    print(
-        f"bare steps a deal, {IN_BULK} at once: features {1000 * making / IN_BULK:.1f} ms, boosters {1000 * predicting / IN_BULK:.1f} ms"
-    )
+    frame = features()
+    making, predicting = timed(features), timed(lambda: predicted(frame))
+    told = f"features {1000 * making / IN_BULK:.1f} ms, boosters {1000 * predicting / IN_BULK:.1f} ms"
+    print(f"bare steps a deal, {IN_BULK} at once: {told}")
     return (making + predicting) / IN_BULK
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 @dataclass
 class Load:
-    """What came of asking for a while: the seconds of each answer, by when it was asked, and how often each status came."""
+    """What came of asking for a while: the seconds of each answer, and how often each status came."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)

@@ -17,7 +17,7 @@ from crm.errors import DealcastError
 from crm.plain import to_plain
 from ledger.errors import LedgerError
 from ledger.ledger import open_ledger
-from serving import metrics
+from serving import metrics, traces
 from serving.access import Access
 from serving.door import Door, Guard
 from serving.errors import answer_explained, answer_http, answer_invalid, nobody_sees
@@ -49,9 +49,12 @@ from serving.worker import Worker
 def create_api(workspace: Path, ledger_url: str, access: Access | None = None) -> FastAPI:
     """The service of one workspace; the ledger is opened, and the newest state loaded, when the server starts."""
 
+    provider = traces.begin_traces() if traces.are_wanted() else None
+
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
         write_logs_as_lines()
+        metrics.forget_the_gone()
         api.state.ledger = open_ledger(ledger_url)
         api.state.keys = KnownKeys(api.state.ledger)
         api.state.follower = Follower(workspace, api.state.ledger)
@@ -67,6 +70,8 @@ def create_api(workspace: Path, ledger_url: str, access: Access | None = None) -
         for thread in threads:
             thread.join()
         api.state.ledger.engine.dispose()
+        if provider is not None:
+            provider.shutdown()
 
     api = FastAPI(title="dealcast", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     api.state.drain = Drain()
@@ -74,6 +79,8 @@ def create_api(workspace: Path, ledger_url: str, access: Access | None = None) -
     api.add_middleware(Guard, keys=lambda: cast(KnownKeys, api.state.keys), access=access)
     api.add_middleware(Pressure)
     api.add_middleware(Door)
+    if provider is not None:
+        api.add_middleware(traces.Traced, provider=provider)
     for failure in (DealcastError, LedgerError):
         api.add_exception_handler(failure, or_page(answer_explained))
     api.add_exception_handler(HTTPException, or_page(answer_http))

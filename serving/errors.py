@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 
 from crm.errors import DealcastError, Detail, NotFound
 from ledger.errors import LedgerError, LedgerUnavailable, Trouble
+from serving import metrics
 
 STATUS = {
     "invalid": 422,
@@ -57,6 +58,7 @@ def error_answer(
 ) -> JSONResponse:
     """One failure as the contract writes it."""
     found = [{name: writable(text) for name, text in detail.to_dict().items()} for detail in details]
+    metrics.errors_total.labels(code).inc()
     document = {"error": {"code": code, "message": writable(message), "details": found}}
     return JSONResponse(document, status or STATUS[code], headers=headers)
 

@@ -29,7 +29,7 @@ from models.forecast_look import chances_beyond_scores
 from models.forecaster import DrawnForecast, draw_forecast, forecast_nodes
 from models.moves import Moves, moves_since
 from models.scorer import score_deals
-from serving import metrics
+from serving import metrics, traces
 from serving.background import Background
 from serving.callers import UsersByEmail, users_by_email
 from serving.schema import SCORE_COLUMNS, rows_of
@@ -337,9 +337,12 @@ class Follower(Background):
         if seen != self._seen:
             self.failure = None
         self._seen, self.stale = seen, self.state is not None
-        state = load_state(self.workspace, self.ledger, self.state)
+        began = time.monotonic()
+        with traces.span("load data and model"):
+            state = load_state(self.workspace, self.ledger, self.state)
+        metrics.load_seconds.observe(time.monotonic() - began)
         with self._swapping:
             self.state, self.stale, self.failure = state, False, None
-        metrics.open_deals.set(len(state.scores))
+        metrics.tell_scores(state.scores["win_probability"])
         metrics.data_moment.set(state.as_of.timestamp())
         log.info("serving model %s on data %s", state.bundle.model_version, state.tables.data_version)

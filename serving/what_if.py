@@ -16,6 +16,7 @@ from features.sources import FeatureSources, build_sources, overlay_sources
 from ledger.ledger import Ledger
 from models.bundle import Bundle, bundle_for
 from models.scorer import score_deals
+from serving import traces
 from serving.errors import TooLarge
 from serving.schema import SCORE_COLUMNS, WhatIfRequest, rows_of
 from serving.state import State, changed_since, published_earlier
@@ -60,8 +61,10 @@ def answer_what_if(
     known = {each for each in ids if isinstance(each, str) and state.may_see_deal(viewer, each)}
     owners = {owner for owner in state.known_owners if state.may_see_owner(viewer, owner)}
     proposed = [one.model_dump() for one in asked.deals]
-    proposals = read_proposals(ground.tables, proposed, as_of, known=known, owners=owners)
-    scores, closed = score_proposals(ground, proposals, known=known)
+    with traces.span("read proposals", deals=len(proposed)):
+        proposals = read_proposals(ground.tables, proposed, as_of, known=known, owners=owners)
+    with traces.span("score proposals"):
+        scores, closed = score_proposals(ground, proposals, known=known)
     scores = changed_since(scores, earlier_of(known & proposals.place_of.keys(), state, ledger, as_of))
     owner_of = owners_given(proposals)
     told = []

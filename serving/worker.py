@@ -23,7 +23,7 @@ from crm.thinning import thin_out
 from ledger.errors import LedgerError
 from ledger.inbox import Event, Waiting
 from ledger.ledger import Ledger, Publication
-from serving import metrics
+from serving import metrics, traces
 from serving.background import Background
 from serving.fresh import score_newer
 from serving.state import FEW_DEALS, Follower, State
@@ -135,7 +135,8 @@ class Worker(Background):
         if not events:
             return
         try:
-            fold_events(self.workspace, events, after=self._through())
+            with traces.span("fold events", events=len(events)):
+                fold_events(self.workspace, events, after=self._through())
         except CannotFold as failure:
             if self._stopped.is_set():
                 raise

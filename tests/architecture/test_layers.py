@@ -32,6 +32,7 @@ ONLY_IN = {
     "bentoml": ("serving/service.py",),
     "jinja2": ("serving/pages/frame.py",),
     "babel": ("serving/pages/words.py",),
+    "opentelemetry": ("serving/traces.py",),
     "httpx": ("crm/connectors/transport.py",),
     "requests": ("crm/connectors/salesforce_client.py",),
     "hubspot": ("crm/connectors/hubspot_client.py",),

@@ -125,3 +125,14 @@ def test_make_targets_named_in_the_pages_exist():
     targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text("utf-8"), flags=re.M))
     for page in PAGES:
         assert set(re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text("utf-8"), flags=re.M)) <= targets
+
+
+def test_every_metric_of_the_service_is_documented_with_its_kind_and_no_other():
+    from prometheus_client import REGISTRY
+
+    from serving import metrics
+
+    assert metrics.requests_total is not None
+    ours = {(each.name, each.type) for each in REGISTRY.collect() if each.name.startswith("dealcast_")}
+    told = set(re.findall(r"^\| `(dealcast_\w+)` \| (\w+) \|", read("service.md"), re.MULTILINE))
+    assert told == ours
