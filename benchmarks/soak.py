@@ -4,10 +4,9 @@
 
 Serves a copy of demo-workspace (made by `make demo SERVE=0`) with two workers. First as fast as it can for a few
 seconds, then for half an hour at 70 % of that: scores, deals and forecasts, while models are promoted back and forth,
-events come in and one worker after the other is told to end and started anew. Prints every minute the answers a second,
-the slowest hundredth, what failed, and the memory of all processes. Exit 1 if a request failed that was not refused on
-purpose (503 or 429 with Retry-After), an event was not taken in, or the worker that stays grew by more than a tenth after the
-first third.
+events come in, and one of the workers is told to end and started anew. Prints every minute the answers a second, the
+slowest hundredth, what failed, and the memory. Exit 1 if a request failed that was not refused on purpose (503 or 429
+with Retry-After), an event was not taken in, or the worker that stays grew by more than a tenth after the first third.
 """
 
 import asyncio
