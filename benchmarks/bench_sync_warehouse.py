@@ -131,9 +131,8 @@ def tell(what: str, document: dict[str, Any], seconds: float, peak_mb: float) ->
     """One line."""
     rows = sum(counts["read"] for counts in document["tables"].values())
     fetched = ", ".join(f"{name} {counts['read']:,}" for name, counts in document["tables"].items())
-    print(
-        f"{what}: {rows:,} rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s, peak so far {peak_mb:,.0f} MB ({fetched})"
-    )
+    pace = f"{rows / seconds:,.0f} rows/s, peak so far {peak_mb:,.0f} MB"
+    print(f"{what}: {rows:,} rows in {seconds:.1f} s, {pace} ({fetched})")
 
 
 if __name__ == "__main__":

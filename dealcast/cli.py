@@ -269,9 +269,18 @@ def digest(
 
 
 @app.command()
+def holdout(context: typer.Context) -> None:
+    """Which teams see no scores, what could be found with them, and what scores have done so far."""
+    from dealcast import holdout as holdouts
+
+    session: Session = context.obj
+    session.hand_over(holdouts.holdout(session), display.show_holdout)
+
+
+@app.command()
 def connect(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The kind of CRM: tryton.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="tryton, salesforce, hubspot or warehouse.")],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Its settings; those given before stay.")
     ] = None,
@@ -331,7 +340,9 @@ def models_show(
     from dealcast import registry
 
     session: Session = context.obj
-    session.hand_over(registry.show_model(session.workspace, version), display.show_model)
+    session.hand_over(
+        registry.show_model(session.workspace, version, session.settings.access.holdout), display.show_model
+    )
 
 
 @models_app.command(name="compare")

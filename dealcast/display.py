@@ -85,6 +85,29 @@ def show_sync(console: Console, document: Document) -> None:
         console.print(f"{escape(note['what'])}: {escape(note['because'])}")
 
 
+def show_holdout(console: Console, document: Document) -> None:
+    """The teams, the power there is, and the effect."""
+    rows = [
+        (each["team"], "yes" if each["sees_scores"] else "no", f"{each['open_deals']:,}") for each in document["teams"]
+    ]
+    table(console, ("team", "sees scores", "open deals>"), rows)
+    least = document["detectable_points"]
+    if least is None:
+        console.print("[yellow]Nothing can be found:[/] there are no open deals of both kinds of teams.")
+    else:
+        console.print(f"A difference of at least {least:.1f} points could be found in this period, by luck alone.")
+    effect = document["effect"]
+    if effect is None:
+        console.print("Not measured yet: no period has ended with deals of both kinds of teams.")
+        return
+    shown, withheld = effect["deals"]
+    console.print(
+        f"Won beyond what was said: {effect['difference']:+.1f} points with scores ({shown:,} deals) against without "
+        f"({withheld:,}); {effect['detectable']:.1f} would be found, so much by chance in {effect['chance']:.0%} "
+        f"of {effect['draws']:,} draws of teams"
+    )
+
+
 def show_push(console: Console, document: Document) -> None:
     """What was written into the CRM, and what it refused."""
     console.print(f"Written {document['written']:,}, unchanged {document['unchanged']:,}")

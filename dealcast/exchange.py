@@ -8,7 +8,9 @@ import pandas as pd
 from crm.connectors.base import OutgoingScore
 from crm.connectors.landing import fetch_and_import
 from crm.errors import Detail, UsageError
+from crm.store import read_tables
 from dealcast import connections
+from dealcast.holdout import withheld_deals
 from dealcast.session import Progress, Session
 from features.catalogue import BY_NAME
 from ledger.outbox import Waiting, enqueue, settle, waiting
@@ -76,7 +78,10 @@ def push(session: Session, name: str | None, *, progress: Progress) -> Document:
         raise UsageError(
             "There are no scores to write.", Detail("ledger", None, "scores are published first", "dealcast score")
         )
-    engine, asked = session.ledger.engine, [_outgoing(score) for score in latest[1].to_dict("records")]
+    scores, engine = latest[1], session.ledger.engine
+    if session.settings.access.holdout.share:
+        scores = scores[~scores["deal_id"].isin(withheld_deals(session, read_tables(session.workspace)))]
+    asked = [_outgoing(score) for score in scores.to_dict("records")]
     progress("compare", 0.1)
     unchanged = enqueue(
         engine, connection.name, asked, least_change_points=connection.least_change_points, now=session.now

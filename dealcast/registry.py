@@ -19,6 +19,7 @@ from models.bundle_store import (
     read_manifest,
     set_champion,
 )
+from models.holdout import Holdout, with_limit
 
 CHAMPION = "champion"
 
@@ -35,8 +36,8 @@ def list_models(workspace: Path) -> dict[str, Any]:
     return {"models": models}
 
 
-def show_model(workspace: Path, version: str | None) -> dict[str, Any]:
-    """The card of a model, by default the champion's.
+def show_model(workspace: Path, version: str | None, holdout: Holdout | None = None) -> dict[str, Any]:
+    """The card of a model, by default the champion's; a holdout is among its limits.
 
     Raises
     ------
@@ -47,6 +48,8 @@ def show_model(workspace: Path, version: str | None) -> dict[str, Any]:
         step = "Train one: `dealcast train`, or name a model of `dealcast models list`."
         raise NoModel("There is no champion.", Detail("bundles/CHAMPION", None, "a champion serves", step))
     card = model_card(workspace, read_manifest(bundles_folder(workspace) / version))
+    if holdout is not None and holdout.share:
+        card = with_limit(card, holdout.announced(read_tables(workspace).get("users")))
     return {**card, "promoted_at": card["promoted_at"] and pd.Timestamp(card["promoted_at"])}
 
 

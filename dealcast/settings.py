@@ -5,11 +5,13 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from crm.errors import Detail, UsageError
 from ledger.database import parse_url
+from models.holdout import Holdout
 from serving.access import LISTED, Access
 
 FILE = "settings.toml"
@@ -17,8 +19,9 @@ KNOWN: dict[str, dict[str, type]] = {
     "ledger": {"url": str},
     "service": {"host": str, "port": int, "workers": int},
     "authority": dict.fromkeys(LISTED, list),
+    "holdout": {"share": float, "key": str, "since": str},
 }
-KINDS = {int: "a whole number", str: "a text", list: "a list of texts"}
+KINDS = {int: "a whole number", float: "a number with a point, such as 0.2", str: "a text", list: "a list of texts"}
 TEMPLATE = """\
 # Settings of this dealcast workspace. Everything is optional; what stands here is the default.
 
@@ -37,6 +40,13 @@ TEMPLATE = """\
 # executives = []
 # revops = []
 # admins = []
+
+[holdout]
+# A share of teams, drawn at random, whose deals' scores nobody sees, so that what scores do can be measured
+# (docs/holdout.md). Another key draws other teams.
+# share = 0.0
+# key = ""
+# since = "YYYY-MM-DD"
 """
 
 
@@ -74,7 +84,23 @@ def read_settings(workspace: Path, environ: Mapping[str, str] = os.environ) -> S
 
 
 def _access(stored: Mapping[str, Any]) -> Access:
-    return Access(**{name: tuple(value) for name, value in stored.get("authority", {}).items()})
+    return Access(
+        **{name: tuple(value) for name, value in stored.get("authority", {}).items()}, holdout=_holdout(stored)
+    )
+
+
+def _holdout(stored: Mapping[str, Any]) -> Holdout:
+    holdout = Holdout(**stored.get("holdout", {}))
+    wrong = []
+    if not 0 <= holdout.share < 1:
+        wrong.append(Detail("[holdout] share", str(holdout.share), "0 or more, below 1", "correct the value"))
+    try:
+        date.fromisoformat(holdout.since or "2026-01-01")
+    except ValueError:
+        wrong.append(Detail("[holdout] since", holdout.since, "a day, YYYY-MM-DD", "correct the value"))
+    if wrong:
+        raise UsageError("The holdout cannot be used.", *wrong)
+    return holdout
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from crm.mapping import load_mapping
 from crm.plain import to_plain
 from crm.store import read_tables
 from crm.tables import CrmTables
+from dealcast.holdout import withheld_deals
 from dealcast.session import Progress, Session
 from ledger.ledger import Publication
 from models.bundle import Bundle, bundle_for
@@ -189,7 +190,9 @@ def score(session: Session, *, as_of: str | None, progress: Progress) -> Documen
         session.ledger.publish_scores(view.publication("scores", session.now), scores)
     shadow = None if view.moment.is_past else _shadow(session, view, scores)
     period = view.tables.calendar.period_of(view.moment.at)
-    return {**view.document(period, deals=len(scores)), "shadow": shadow, "out": None, "scores": scores}
+    document = view.document(period, deals=len(scores))
+    scores = scores[~scores["deal_id"].isin(withheld_deals(session, view.tables))].reset_index(drop=True)
+    return {**document, "shadow": shadow, "out": None, "scores": scores}
 
 
 def _shadow(session: Session, view: View, scores: pd.DataFrame) -> Document | None:

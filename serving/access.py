@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from models.holdout import Holdout
+
 Authority = Literal["executive", "revops", "admin"]
 LISTED: dict[str, Authority] = {"admins": "admin", "revops": "revops", "executives": "executive"}
 """The lists of settings.toml and the authority each gives, the strongest first."""
@@ -20,11 +22,13 @@ class Access:
     ----------
     executives, revops, admins : e-mails with which people sign in, or the user_id that a key is made for. The CRM's
         own columns never give authority: whoever may edit them could read everything.
+    holdout : teams whose deals' scores nobody sees.
     """
 
     executives: tuple[str, ...] = ()
     revops: tuple[str, ...] = ()
     admins: tuple[str, ...] = ()
+    holdout: Holdout = Holdout()
 
     def authority_of_user(self, user_id: str) -> Authority | None:
         """What the settings let a user of the CRM see and do beyond the own subtree, by user_id alone."""
@@ -47,7 +51,9 @@ class Access:
         """Back from `to_json`; an empty text is the default."""
         stored: dict[str, Any] = json.loads(text or "{}")
         lists = {field.name for field in fields(Access) if field.type == tuple[str, ...]}
-        return Access(**{name: tuple(value) if name in lists else value for name, value in stored.items()})
+        holdout = Holdout(**stored.pop("holdout", {}))
+        told = {name: tuple(value) if name in lists else value for name, value in stored.items()}
+        return Access(**told, holdout=holdout)
 
 
 def small(name: str) -> str:

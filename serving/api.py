@@ -57,7 +57,7 @@ def create_api(workspace: Path, ledger_url: str, access: Access | None = None) -
         metrics.forget_the_gone()
         api.state.ledger = open_ledger(ledger_url)
         api.state.keys = KnownKeys(api.state.ledger)
-        api.state.follower = Follower(workspace, api.state.ledger)
+        api.state.follower = Follower(workspace, api.state.ledger, (access or Access()).holdout)
         api.state.worker = Worker(workspace, api.state.ledger, api.state.follower)
         api.state.readings = Readings(api.state.ledger)
         api.state.said = Said(api.state.ledger)
@@ -107,6 +107,7 @@ def add_scores(api: FastAPI) -> None:
         if not asked.explain:
             scores = [{**score, "reasons": []} for score in scores]
         request.app.state.readings.told(caller, scores_told(scores))
+        hidden = [i for i in seen if i in state.score_of and not state.shows_score(i)]
         known = {deal_id for deal_id in seen if deal_id in state.score_of or deal_id in state.closing_of}
         return JSONResponse(
             {
@@ -115,6 +116,7 @@ def add_scores(api: FastAPI) -> None:
                 "scores": scores,
                 "unknown": [deal_id for deal_id in asked.deal_ids if deal_id not in known],
                 "closed": [state.closing_of[i] for i in seen if i in state.closing_of and i not in state.score_of],
+                **({"withheld": hidden} if hidden else {}),
             }
         )
 
@@ -134,6 +136,8 @@ def add_scores(api: FastAPI) -> None:
         score = state.score_for(caller.viewer, deal_id)
         request.app.state.readings.told(caller, scores_told([score] if score else []))
         said = request.app.state.ledger.score_history(deal_id)
+        if not state.shows_score(deal_id):
+            said = said.iloc[:0]
         columns = ("as_of", "published_at", "win_probability", "period_win_probability", "model_version")
         return JSONResponse(
             {

@@ -119,11 +119,11 @@ def moved_rows(moves: Moves, nodes: pd.DataFrame, state: State, viewer: str | No
     rows = moves.rows()
     keys = ["node_type", "node_id"]
     rows = rows[pd.MultiIndex.from_frame(rows[keys]).isin(pd.MultiIndex.from_frame(nodes[keys]))]
-    if viewer is None:
+    if viewer is None and not state.withheld_owners:
         return rows
     told = []
     for row in rows.to_dict("records"):
-        seen = [deal for deal in row["deals"] if state.may_see_deal(viewer, deal["deal_id"])]
+        seen = [deal for deal in row["deals"] if state.may_see_score(viewer, deal["deal_id"])]
         hidden = [deal["amount"] for deal in row["deals"] if deal not in seen]
         others = {"other_deals": row["other_deals"] + len(hidden), "other_amount": row["other_amount"] + sum(hidden)}
         told.append({**row, "deals": seen, **others})
@@ -161,7 +161,7 @@ def read_suppositions(
     for place, deal in enumerate(deals):
         where = f"what_if[{place}]"
         standing = state.standing_of(deal.deal_id)
-        if standing is None or not state.may_see_deal(caller.viewer, deal.deal_id):
+        if standing is None or not state.may_see_score(caller.viewer, deal.deal_id):
             raise nobody_sees("deal", deal.deal_id, where=f"{where}.deal_id")
         if standing != "open":
             details.append(

@@ -32,4 +32,5 @@ def score_newer(workspace: Path, ledger: Ledger, state: State, deal_ids: frozens
     features = build_features(tables, history, spine, sources=sources)
     scores = score_deals(state.bundle, tables, history, spine, features=features)
     earlier = published_earlier(scores["deal_id"].tolist(), ledger, tables.as_of)
-    return State(tables, history, state.bundle, state.card, changed_since(scores, earlier), features, earlier)
+    said, withheld = changed_since(scores, earlier), state.withheld_owners
+    return State(tables, history, state.bundle, state.card, said, features, earlier, withheld_owners=withheld)

@@ -98,6 +98,7 @@ def build_rows(state: State, company: State) -> pd.DataFrame:
         **{name: scores[name] for name in SCORES},
     ).drop(columns="forecast_category")
     rows = with_signals(rows, state)
+    rows = rows[[company.shows_score(deal_id) for deal_id in rows.index]]
     return with_views(rows, state.tables.calendar.period_of(state.as_of))
 
 

@@ -27,6 +27,7 @@ from models.bundle import Bundle, bundle_for, model_card
 from models.bundle_store import read_champion
 from models.forecast_look import chances_beyond_scores
 from models.forecaster import DrawnForecast, draw_forecast, forecast_nodes
+from models.holdout import Holdout, with_limit
 from models.moves import Moves, moves_since
 from models.scorer import score_deals
 from serving import metrics, traces
@@ -57,6 +58,7 @@ class State:
     features : what they were scored by, row by row: `build_features`.
     earlier : what had been published of them a week before (deal_id as the index; win_probability, as_of).
     prepared : what pages make of all this, once for all of them.
+    withheld_owners : users whose deals' scores nobody sees: the holdout.
     newer : some deals as a newer data version has them, until that is loaded whole.
     """
 
@@ -74,6 +76,7 @@ class State:
     drawing: threading.Lock = field(default_factory=threading.Lock)
     prepared: dict[str, Any] = field(default_factory=dict)
     newer: "State | None" = None
+    withheld_owners: frozenset[str] = frozenset()
 
     @property
     def as_of(self) -> pd.Timestamp:
@@ -147,9 +150,17 @@ class State:
         """Whether a user may see a deal; one that does not exist is seen by nobody."""
         return deal_id in self.owner_of and self.may_see_owner(viewer, self.owner_of[deal_id])
 
+    def shows_score(self, deal_id: str) -> bool:
+        """Whether what the model says of a deal is shown at all: nobody sees it of teams that are held out."""
+        return self.owner_of.get(deal_id) not in self.withheld_owners
+
+    def may_see_score(self, viewer: str | None, deal_id: str) -> bool:
+        """Whether a user may see a deal, and what the model says of it."""
+        return self.may_see_deal(viewer, deal_id) and self.shows_score(deal_id)
+
     def score_for(self, viewer: str | None, deal_id: str) -> dict[str, Any] | None:
-        """The Score of a deal, if it is open, as a user may read it."""
-        score = self.score_of.get(deal_id)
+        """The Score of a deal, if it is open and shown, as a user may read it."""
+        score = self.score_of.get(deal_id) if self.shows_score(deal_id) else None
         return score and self.told_to(viewer, self.owner_of[deal_id], score)
 
     def told_to(self, viewer: str | None, owner: str | None, score: dict[str, Any]) -> dict[str, Any]:
@@ -226,12 +237,13 @@ class State:
             return self.moves[asked]
 
 
-def load_state(workspace: Path, ledger: Ledger, before: State | None = None) -> State:
+def load_state(workspace: Path, ledger: Ledger, before: State | None = None, holdout: Holdout | None = None) -> State:
     """Read the current data version and its model and score every open deal.
 
     Parameters
     ----------
     before : the state so far; what has not changed is taken from it.
+    holdout : teams whose deals' scores are not shown.
 
     Raises
     ------
@@ -251,9 +263,12 @@ def load_state(workspace: Path, ledger: Ledger, before: State | None = None) -> 
     spine = open_deals(history, tables.as_of)
     features = build_features(tables, history, spine)
     scores = score_deals(bundle, tables, history, spine, features=features)
-    card = model_card(workspace, bundle.manifest)
+    holdout, users = holdout or Holdout(), tables.get("users")
+    card = with_limit(model_card(workspace, bundle.manifest), holdout.announced(users))
+    withheld = holdout.withheld_owners(users)
     earlier = published_earlier(scores["deal_id"].tolist(), ledger, tables.as_of)
-    state = State(tables, history, bundle, card, changed_since(scores, earlier), features, earlier)
+    said = changed_since(scores, earlier)
+    state = State(tables, history, bundle, card, said, features, earlier, withheld_owners=withheld)
     for prepared in ("score_of", "closing_of", "owner_of", "subtree_of"):
         getattr(state, prepared)  # now, not in the first request
     return state
@@ -288,8 +303,9 @@ class Follower(Background):
     failure : why the newest could not be loaded.
     """
 
-    def __init__(self, workspace: Path, ledger: Ledger) -> None:
+    def __init__(self, workspace: Path, ledger: Ledger, holdout: Holdout | None = None) -> None:
         super().__init__("follower")
+        self.holdout = holdout
         self.workspace = workspace
         self.ledger = ledger
         self.state: State | None = None
@@ -339,7 +355,7 @@ class Follower(Background):
         self._seen, self.stale = seen, self.state is not None
         began = time.monotonic()
         with traces.span("load data and model"):
-            state = load_state(self.workspace, self.ledger, self.state)
+            state = load_state(self.workspace, self.ledger, self.state, self.holdout)
         metrics.load_seconds.observe(time.monotonic() - began)
         with self._swapping:
             self.state, self.stale, self.failure = state, False, None

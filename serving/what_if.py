@@ -70,6 +70,9 @@ def answer_what_if(
     told = []
     for score in rows_of(scores, SCORE_COLUMNS):
         index = proposals.place_of[score["deal_id"]]
+        if owner_of[score["deal_id"]] in state.withheld_owners:
+            closed[index] = [WITHHELD]
+            continue
         seen = state.told_to(viewer, owner_of[score["deal_id"]], score)
         told.append({**seen, "index": index, "warnings": list(proposals.warnings.get(index, []))})
     errors = {**proposals.errors, **closed}
@@ -89,6 +92,11 @@ def earlier_of(deal_ids: set[str], state: State, ledger: Ledger, as_of: pd.Times
     if as_of == state.as_of and deal_ids <= set(state.earlier.index):
         return state.earlier.loc[sorted(deal_ids)]
     return published_earlier(sorted(deal_ids), ledger, as_of)
+
+
+WITHHELD = Detail(
+    "owner_id", None, "the owner's team is not one of those that see no scores (a holdout)", "wait until it is over"
+)
 
 
 def moment_asked(state: State, as_of: str | None) -> pd.Timestamp:

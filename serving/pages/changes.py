@@ -111,7 +111,7 @@ def since_asked(query: Any, state: State, at: Looking) -> pd.Timestamp:
 
 def deals_behind(state: State, viewer: str | None, row: Any) -> list[dict[str, Any]]:
     """The deals behind one step that a viewer may see, the strongest first, each with its name."""
-    seen = [deal for deal in row["deals"] if state.may_see_deal(viewer, deal["deal_id"])]
+    seen = [deal for deal in row["deals"] if state.may_see_score(viewer, deal["deal_id"])]
     names = deal_names(state, [deal["deal_id"] for deal in seen])
     return [{**deal, "name": names[deal["deal_id"]]} for deal in seen]
 

@@ -127,7 +127,10 @@ def deal_values(deal_id: str, caller: Caller, state: State, request: Request) ->
     say, ledger = say_to(request), request.app.state.ledger
     happened = happenings(state, deal_id)
     lived = stays(state, deal_id, happened)
+    shown = state.shows_score(deal_id)
     said = {basis: ledger.score_history(deal_id, basis=basis) for basis in ("published", "replayed")}
+    if not shown:
+        said = {basis: rows.iloc[:0] for basis, rows in said.items()}
     rows = pipeline_of(state)
     return {
         "deal_id": deal_id,
@@ -143,6 +146,7 @@ def deal_values(deal_id: str, caller: Caller, state: State, request: Request) ->
         "life": life_told(say, state, happened, lived, said),
         "may_ask": standing == "open" and caller.allows("what_if"),
         "imagined": untouched(say, deal_id, state) if standing == "open" else None,
+        "shown": shown,
         "categories": CATEGORIES,
         "causes": CAUSES,
         "outcomes": OUTCOMES,
@@ -176,7 +180,7 @@ def bars(reasons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def change_of(deal_id: str, caller: Caller, state: State, request: Request) -> dict[str, Any] | None:
     """What changed an open deal's score, as its reader may know it; None where nothing was published before."""
     must_see(deal_id, caller, state)
-    if not (state.scores["deal_id"] == deal_id).any():
+    if not (state.scores["deal_id"] == deal_id).any() or not state.shows_score(deal_id):
         return None
     follower = request.app.state.follower
     own = caller.viewer is not None and caller.viewer == state.owner_of[deal_id]
