@@ -37,7 +37,7 @@ def digest(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.", Detail("--out", str(folder), "a folder", "Name a folder."))
     progress("read and score", 0.0)
-    state = load_state(session.workspace, session.ledger)
+    state = load_state(session.workspace, session.ledger, holdout=session.settings.access.holdout)
     progress("write", 0.8)
     calendar = state.tables.calendar
     say = Say(locale_of(locale, ""), calendar.base_currency, str(calendar.time_zone))

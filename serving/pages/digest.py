@@ -148,7 +148,7 @@ def ended_told(state: State, ledger: Ledger, user_id: str | None) -> dict[str, A
     endings = state.history.endings
     recent = endings[(endings["at"] > state.as_of - WEEK) & (endings["at"] <= state.as_of) & endings["until"].isna()]
     recent = recent[recent["outcome"].isin(list(OUTCOMES))].drop_duplicates("deal_id", keep="last")
-    recent = recent[[state.may_see_deal(user_id, deal_id) for deal_id in recent["deal_id"]]]
+    recent = recent[[state.may_see_score(user_id, deal_id) for deal_id in recent["deal_id"]]]
     won = recent["outcome"].map(OUTCOMES).eq("won")
     said = pd.Series(float("nan"), index=recent.index)
     for place, row in recent.iterrows():

@@ -84,6 +84,8 @@ def test_pages_tell_nothing_of_held_out_teams(client, company):
     page = client.get(f"/deals/{hidden[0]}", headers={"accept": "text/html"})
     assert page.status_code == 200 and "see no scores" in page.text and "Win probability, 365" not in page.text
     assert "Win probability, 365" in client.get(f"/deals/{shown[0]}", headers={"accept": "text/html"}).text
+    panel = client.get(f"/panel/{hidden[0]}", headers={"accept": "text/html"})
+    assert panel.status_code == 200 and "Win probability" not in panel.text
     listed = client.get("/deals", headers={"accept": "text/html"}).text
     assert not any(f'/deals/{deal_id}"' in listed for deal_id in hidden)
 
