@@ -1,6 +1,6 @@
 """Tryton 8.0 LTS, its module `sale_opportunity` as it comes: opportunities with their whole past, over JSON-RPC."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,14 +10,18 @@ from crm.connectors.base import Batch, Fetch, Found, OutgoingScore, Row
 from crm.connectors.transport import Patience, Transport
 from crm.connectors.tryton_history import read_revisions
 from crm.connectors.tryton_rows import (
+    ACTIVITY_FIELDS,
     DEAL_FIELDS,
     EMPLOYEE_FIELDS,
+    LINKS,
     PARTY_FIELDS,
+    STAGE_FIELD,
     STAGES,
     STOCK_FIELD,
     WHO_AND_WHEN,
     DealLife,
     account_row,
+    activity_row,
     rates_to_base,
     stage_rows,
     user_row,
@@ -26,11 +30,12 @@ from crm.connectors.tryton_rpc import Record, TrytonRefused, TrytonSession, enco
 from crm.errors import Detail, UsageError
 
 DEAL, SCORE = "sale.opportunity", "sale.opportunity.score"
+STAGE, ACTIVITY = "sale.opportunity.stage", "sale.opportunity.activity"
 SCORE_TABLE = "score_table"
 
 # A transaction may become visible later than the instant it stamped on its rows.
 OVERLAP = pd.Timedelta(10, "min")
-DEALS_AT_ONCE = 1000
+DEALS_AT_ONCE = 5000
 SCORES_AT_ONCE = 200
 
 
@@ -102,15 +107,19 @@ class TrytonConnector:
         session = self._session
         models = {"deals": DEAL, "accounts": "party.party", "users": "company.employee"}
         models["exchange_rates"] = "currency.currency.rate"
+        notes: list[str] = []
+        if session.has_model(ACTIVITY):
+            models["activities"] = ACTIVITY
+        else:
+            notes.append("no activities: sale_opportunity keeps no calls, mails or meetings; our Tryton module does")
         tables = {name: session.call(f"model.{model}.search_count", []) for name, model in models.items()}
         oldest = session.call(f"model.{DEAL}.search_read", [], 0, 1, [["create_date", "ASC"]], ["create_date"])
-        notes = ["no activities: sale_opportunity keeps no calls, mails or meetings"]
         writes_to: str | None = self._place_for_scores()
         if writes_to is None:
             notes.append("scores cannot be written: install our Tryton module, or connect with write_to=" + STOCK_FIELD)
         return Found(
             system=f"Tryton {session.version()}",
-            tables={**tables, "stages": len(STAGES)},
+            tables={**tables, "stages": len(STAGES) + len(self._own_stages() or {})},
             fields=tuple(self._fields),
             history_since=oldest[0]["create_date"] if oldest else None,
             writes_to=writes_to,
@@ -158,11 +167,33 @@ class TrytonConnector:
         return max([now, *same_second])
 
     def _batches(self, start: pd.Timestamp | None, moment: pd.Timestamp, company: Record) -> Iterator[Batch]:
-        yield Batch("stages", stage_rows())
+        own_stages = self._own_stages()
+        yield Batch("stages", stage_rows((own_stages or {}).values()))
         yield from self._rates(company["currency.code"])
         yield from self._accounts(start)
         yield from self._users()
-        yield from self._deals(start, moment)
+        yield from self._deals(start, moment, own_stages)
+        yield from self._activities(start, moment)
+
+    def _own_stages(self) -> dict[int, str] | None:
+        """The company's own stages by id, in their order; None without our module."""
+        if not self._session.has_model(STAGE):
+            return None
+        pages = self._session.pages(STAGE, [], ["name", "sequence"], {"active_test": False})
+        stages = [record for page in pages for record in page]
+        # As Tryton shows them: those without a number last.
+        stages.sort(key=lambda each: (each["sequence"] is None, each["sequence"] or 0, each["id"]))
+        return {record["id"]: record["name"] for record in stages}
+
+    def _activities(self, start: pd.Timestamp | None, moment: pd.Timestamp) -> Iterator[Batch]:
+        """What has happened by the moment: entered, changed or come to pass since the start."""
+        if not self._session.has_model(ACTIVITY):
+            return
+        past: list[object] = [["occurred_at", "<=", encoded_instant(moment)]]
+        if start is not None:
+            past.append(["OR", _written_since(start), [["occurred_at", ">=", encoded_instant(start)]]])
+        for page in self._session.pages(ACTIVITY, past, ACTIVITY_FIELDS):
+            yield Batch("activities", [activity_row(record) for record in page])
 
     def _rates(self, base: str) -> Iterator[Batch]:
         currencies = self._currencies()
@@ -194,19 +225,21 @@ class TrytonConnector:
         for page in self._session.pages("company.employee", [], EMPLOYEE_FIELDS, {"active_test": False}):
             yield Batch("users", [user_row(employee) for employee in page])
 
-    def _deals(self, start: pd.Timestamp | None, moment: pd.Timestamp) -> Iterator[Batch]:
+    def _deals(
+        self, start: pd.Timestamp | None, moment: pd.Timestamp, own_stages: Mapping[int, str] | None
+    ) -> Iterator[Batch]:
         present = self._session.ids(DEAL, [])
         changed = present if start is None else self._session.ids(DEAL, _written_since(start))
         wanted = sorted({*changed, *self._gone(present, start)})
         currencies, employees = self._currencies(), self._employees()
-        fields = [*self._fields.values(), *WHO_AND_WHEN]
+        fields = [*self._fields.values(), *WHO_AND_WHEN, *([] if own_stages is None else [STAGE_FIELD])]
         for place in range(0, len(wanted), DEALS_AT_ONCE):
             some = wanted[place : place + DEALS_AT_ONCE]
-            lives = read_revisions(self._session, DEAL, some, fields, until=moment)
+            lives = read_revisions(self._session, DEAL, some, fields, links=LINKS, until=moment)
             deals: list[Row] = []
             history: list[Row] = []
             for deal_id, revisions in lives.items():
-                life = DealLife(str(deal_id), revisions, self._fields, currencies, employees)
+                life = DealLife(str(deal_id), revisions, self._fields, currencies, employees, own_stages or {})
                 deals.append(life.row())
                 history.extend(life.changes(start))
             if deals:

@@ -1,6 +1,6 @@
 """Records of Tryton as rows of the contract's tables, all values as text."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -36,16 +36,49 @@ DEAL_FIELDS = {
 }
 """Columns of deals, and the fields of sale.opportunity they come from."""
 
+STAGE_FIELD = "stage"
+"""A field that our module adds: the id of a stage of the company's own."""
+
+LINKS = ("party", "employee", "currency", STAGE_FIELD, "create_uid", "write_uid")
+"""Fields of sale.opportunity that refer to other records."""
+
+ACTIVITY_FIELDS = (
+    "opportunity.party",
+    "opportunity",
+    "type",
+    "direction",
+    "occurred_at",
+    "create_date",
+    "duration",
+    "employee",
+)
 WHO_AND_WHEN = ("create_date", "create_uid", "write_uid")
 PARTY_FIELDS = ("name", "create_date")
 EMPLOYEE_FIELDS = ("party.name", "party.email", "supervisor", "start_date", "end_date")
 
 
-def stage_rows() -> list[Row]:
-    """The stages: the states of an opportunity."""
+def stage_rows(own: Iterable[str]) -> list[Row]:
+    """The stages: the states of an opportunity and, before its conversion, the company's own."""
     names = ("stage", "sort_order", "is_closed", "is_won")
-    rows = ((stage, str(place), *flags) for place, (stage, *flags) in enumerate(STAGES, start=1))
+    before, after = STAGES[:2], STAGES[2:]
+    told = [*before, *((stage, "false", "false") for stage in own), *after]
+    rows = ((stage, str(place), *flags) for place, (stage, *flags) in enumerate(told, start=1))
     return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def activity_row(activity: Record) -> Row:
+    """A call, meeting or mail; its account is the opportunity's party."""
+    return {
+        "activity_id": str(activity["id"]),
+        "occurred_at": activity["occurred_at"].isoformat(),
+        "deal_id": _text(activity["opportunity"]),
+        "account_id": _text(activity["opportunity."]["party"]),
+        "user_id": _text(activity["employee"]),
+        "type": activity["type"],
+        "direction": activity["direction"],
+        "logged_at": activity["create_date"].isoformat(),
+        "duration_minutes": _text(activity["duration"]),
+    }
 
 
 def account_row(party: Record, country: str | None) -> Row:
@@ -68,13 +101,20 @@ def user_row(employee: Record) -> Row:
 
 @dataclass(frozen=True)
 class DealLife:
-    """One opportunity through its revisions, as rows of the contract."""
+    """One opportunity through its revisions, as rows of the contract.
+
+    Attributes
+    ----------
+    fields : columns of deals, and the fields they come from.
+    currencies, employees, stages : by id: currency codes, the employees of logins, names of the company's own stages.
+    """
 
     deal_id: str
     revisions: Sequence[Revision]
     fields: Mapping[str, str]
     currencies: Mapping[int, str]
     employees: Mapping[int, str]
+    stages: Mapping[int, str]
 
     def row(self) -> Row:
         """The deal as it stands, or stood last."""
@@ -91,6 +131,10 @@ class DealLife:
     def values(self, record: Record) -> dict[str, str | None]:
         """The fields of a state, as text."""
         values = {ours: _text(record[theirs]) for ours, theirs in self.fields.items()}
+        state, own_stage = record["state"], self.stages.get(record.get(STAGE_FIELD) or 0)
+        values["stage"] = own_stage if own_stage and state not in CLOSED else state
+        if state != "lost":
+            values["loss_reason"] = None  # of an earlier loss; no form shows it any more
         return {**values, "currency": self.currencies.get(record["currency"])}
 
     def changes(self, start: pd.Timestamp | None) -> Iterator[Row]:

@@ -19,8 +19,9 @@ class StumblingProxy:
 
     Attributes
     ----------
-    stumbles : what happened, in order: `429`, `503` (the server never saw the request), `half` (half of its answer),
-        `mute` (the server did the work, its answer was lost), `cut` (neither).
+    stumbles : what happened, in order: `429`, `503`, `401` (the server never saw the request), `half` (half of its
+        answer), `mute` (the server did the work, its answer was lost), `cut` (neither), `again` (what the request
+        before got: a page comes twice).
     """
 
     def __init__(self, behind: str) -> None:
@@ -29,6 +30,7 @@ class StumblingProxy:
         self.requests = 0
         self.stumbles: list[str] = []
         self._lock = threading.Lock()
+        self._before = b""
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -38,7 +40,7 @@ class StumblingProxy:
                     proxy.requests += 1
                     what = proxy.plan(proxy.requests, self.path.encode() + b" " + body)
                     proxy.stumbles += [what] if what else []
-                if what in ("429", "503"):
+                if what in ("429", "503", "401"):
                     self.send_response(int(what))
                     self.send_header("retry-after", "0")
                     self.send_header("content-length", "0")
@@ -46,6 +48,8 @@ class StumblingProxy:
                     return
                 if what == "cut":
                     return self.hang_up()
+                body = proxy._before if what == "again" else body
+                proxy._before = body
                 headers = {name: value for name, value in self.headers.items() if name.lower() not in OF_THE_LINE}
                 with proxy.behind.stream(self.command, self.path, content=body, headers=headers) as answer:
                     page = b"".join(answer.iter_raw())

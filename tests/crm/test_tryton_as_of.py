@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tryton_company import decimal, instant
+from tryton_company import STAGES, decimal, instant
 
 from crm.history import build_history, values_at
 from crm.store import read_tables
@@ -47,11 +47,21 @@ def value_told(record: dict, field: str) -> object:
     return str(value) if field in ("party", "employee") and value is not None else value or None
 
 
-def as_told(crm, moment: datetime) -> dict[str, dict[str, object]]:
-    """Every opportunity as Tryton reads it as of a moment."""
-    fields = list(FIELDS.values())
-    records = crm.rows("sale.opportunity", fields, _datetime=instant(moment))
-    return {str(r["id"]): {ours: value_told(r, theirs) for ours, theirs in FIELDS.items()} for r in records}
+def as_told(crm, moment: datetime, *own_stage: str) -> dict[str, dict[str, object]]:
+    """Every opportunity as Tryton reads it as of a moment, with our module's `stage.name` if that is asked for.
+
+    The company's own stage counts while the opportunity is open, a reason of loss while it is lost.
+    """
+    fields = [*FIELDS.values(), *own_stage]
+    told = {}
+    for record in crm.rows("sale.opportunity", fields, _datetime=instant(moment)):
+        values = {ours: value_told(record, theirs) for ours, theirs in FIELDS.items()}
+        if record.get("stage.") and record["state"] in ("lead", "opportunity", "converted"):
+            values["stage"] = record["stage."]["name"]
+        if record["state"] != "lost":
+            values["loss_reason"] = None
+        told[str(record["id"])] = values
+    return told
 
 
 class Rebuilt:
@@ -86,6 +96,16 @@ def test_the_rebuilt_past_is_trytons_own_at_fifty_random_moments(small_crm, smal
     for moment in moments_to_ask(small_company, count=50):
         told = as_told(small_crm, moment)
         assert rebuilt.at(moment) == told, moment
+
+
+def test_with_our_module_the_rebuilt_past_has_the_companys_own_stages(scored_small_crm, scored_small_company, tmp_path):
+    connect_and_sync(tmp_path / "ws", scored_small_crm.url)
+    rebuilt, seen = Rebuilt(tmp_path / "ws"), set()
+    for moment in moments_to_ask(scored_small_company, count=50):
+        told = as_told(scored_small_crm, moment, "stage.name")
+        assert rebuilt.at(moment) == told, moment
+        seen |= {values["stage"] for values in told.values()}
+    assert seen >= {"lead", *STAGES, "won", "lost"}
 
 
 def test_the_past_stays_trytons_own_when_changes_come_in_by_later_syncs(small_crm, small_company, tmp_path):

@@ -9,6 +9,7 @@ from tryton_here import Tryton
 
 YEARS = timedelta(days=730)
 AT_ONCE = 200
+STAGES = ("Qualification", "Proposal", "Negotiation")
 STAMP = "%Y-%m-%d %H:%M:%S.%f"
 
 
@@ -20,6 +21,7 @@ class Life:
     created_at: datetime
     writes: list[tuple[datetime, dict[str, Any]]] = field(default_factory=list)
     is_deleted: bool = False
+    activities: list[dict[str, Any]] = field(default_factory=list)
     id: int = 0
 
     @property
@@ -45,7 +47,10 @@ def instant(at: datetime) -> dict[str, Any]:
 
 
 def found_company(crm: Tryton) -> dict[str, list[int]]:
-    """Currencies with rates, the company, its customers and its sales people; the login works for the company."""
+    """Currencies with rates, the company, its customers and its sales people; the login works for the company.
+
+    With our module also stages of the company's own.
+    """
     rates = [
         {"date": day(date(2020, 1, 1)), "rate": decimal(1.1)},
         {"date": day(date(2025, 6, 1)), "rate": decimal(1.25)},
@@ -67,7 +72,12 @@ def found_company(crm: Tryton) -> dict[str, list[int]]:
     mine = {"companies": [["add", [company_id]]], "company": company_id}
     crm.call("res.user.write", [1], {**mine, "employees": [["add", sellers]], "employee": sellers[0]}, {})
     crm.context = crm.call("res.user.get_preferences", True, {})
-    return {"currencies": [euro, dollar], "customers": others[4:], "sellers": sellers, "company": [company_id]}
+    stages = []
+    if crm.rows("ir.model", ["name"], [["name", "=", "sale.opportunity.stage"]]):
+        named = [{"name": name, "sequence": place} for place, name in enumerate(STAGES, start=1)]
+        stages = crm.call("sale.opportunity.stage.create", named, {})
+    there = {"currencies": [euro, dollar], "customers": others[4:], "sellers": sellers, "company": [company_id]}
+    return {**there, "stages": stages}
 
 
 def invent_lives(there: dict[str, list[int]], count: int, *, now: datetime, seed: int) -> list[Life]:
@@ -91,14 +101,15 @@ def invent_lives(there: dict[str, list[int]], count: int, *, now: datetime, seed
         }
         life = Life(first, created_at)
         at, pushes = created_at, 0
-        for state in ("opportunity", "converted", None):
+        own = [{"stage": stage} for stage in there["stages"]]
+        for step in ({"state": "opportunity"}, *own, {"state": "converted"}, None):
             while chance.random() < 0.35:
                 at += timedelta(days=chance.expovariate(1 / 9))
                 life.writes.append((at, something_else(chance, there, close_on, amount)))
                 pushes += "end_date" in life.writes[-1][1]
                 close_on += timedelta(days=14 * ("end_date" in life.writes[-1][1]))
             at += timedelta(days=chance.expovariate(1 / 25))
-            life.writes.append((at, {"state": state} if state else ending(chance, at, amount, pushes)))
+            life.writes.append((at, step or ending(chance, at, amount, pushes)))
         end = life.writes[-1][1]["state"]
         life.writes = [(when, values) for when, values in life.writes if when < now - timedelta(hours=1)]
         life.is_deleted = end == "cancelled" and bool(life.writes) and "cancelled" in life.writes[-1][1].values()
@@ -106,8 +117,20 @@ def invent_lives(there: dict[str, list[int]], count: int, *, now: datetime, seed
             life.writes.append((gone_at, {}))
         else:
             life.is_deleted = False
+        if own:
+            life.activities = talk(chance, life, is_lively=end == "won", until=min(at, now - timedelta(hours=1)))
         lives.append(life)
     return lives
+
+
+def talk(chance: random.Random, life: Life, *, is_lively: bool, until: datetime) -> list[dict[str, Any]]:
+    """Calls, meetings and mails while a deal is open; more of them where it is going to be won."""
+    talks, at = [], life.created_at
+    while (at := at + timedelta(days=chance.expovariate(1 / (9 if is_lively else 25)))) < until:
+        kind = chance.choice(["call", "meeting", "email"])
+        when = {"occurred_at": instant(at.replace(microsecond=0)), "duration": chance.choice([None, 15, 60])}
+        talks.append({"type": kind, "direction": chance.choice(["inbound", "outbound"]), "subject": "Offer", **when})
+    return talks
 
 
 def something_else(chance: random.Random, there: dict[str, list[int]], close_on: date, amount: float) -> dict[str, Any]:
@@ -144,6 +167,9 @@ def enter(crm: Tryton, lives: list[Life]) -> None:
         for some in chunks(writing):
             pairs = [part for life in some for part in ([life.id], life.writes[place][1])]
             crm.call("sale.opportunity.write", *pairs, crm.context)
+    talks = [{**each, "opportunity": life.id} for life in lives for each in life.activities]
+    for place in range(0, len(talks), 10 * AT_ONCE):
+        crm.call("sale.opportunity.activity.create", talks[place : place + 10 * AT_ONCE], crm.context)
     if gone := [life.id for life in lives if life.is_deleted]:
         crm.call("sale.opportunity.delete", gone, crm.context)
 
@@ -162,6 +188,9 @@ def date_back(crm: Tryton, lives: list[Life]) -> None:
             connection.execute(update, [written, number])
         last = None if len(life.stamps) == 1 else life.stamps[-1].strftime(STAMP)
         connection.execute("UPDATE sale_opportunity SET create_date=?, write_date=? WHERE id=?", [born, last, life.id])
+    if any(life.activities for life in lives):  # entered when they happened
+        for table in ("sale_opportunity_activity", "sale_opportunity_activity__history"):
+            connection.execute(f"UPDATE {table} SET create_date = occurred_at || '.000000'")
     connection.commit()
     connection.close()
 

@@ -12,8 +12,6 @@ from trytond.model import ModelSQL, ModelView, Unique, fields
 from trytond.pool import Pool, PoolMeta
 from trytond.rpc import RPC
 
-SHOWN = ("probability", "change", "reasons", "as_of", "model")
-
 
 class Score(ModelSQL, ModelView):
     """The score of an opportunity that stands; each replaces the one before it."""
@@ -68,8 +66,9 @@ class Opportunity(metaclass=PoolMeta):
     """The opportunity with its score beside it; nothing of it is stored here."""
 
     __name__ = "sale.opportunity"
-    score_probability = fields.Function(fields.Float("Win Probability", digits=(1, 4)), "get_scores")
+    score_probability = fields.Function(fields.Float("Win Probability", digits=(1, 2)), "get_scores")
     score_change = fields.Function(fields.Float("Change in Points", digits=(3, 1)), "get_scores")
+    score_since = fields.Function(fields.Char("Since Last Week"), "get_score_since")
     score_reasons = fields.Function(fields.Text("Why"), "get_scores")
     score_as_of = fields.Function(fields.Timestamp("As of"), "get_scores")
     score_model = fields.Function(fields.Char("Model"), "get_scores")
@@ -84,6 +83,13 @@ class Opportunity(metaclass=PoolMeta):
             name: {one.id: getattr(by_id.get(one.id), name.removeprefix("score_"), None) for one in opportunities}
             for name in names
         }
+
+    def get_score_since(self, name):
+        """What changed, in words; empty where there is no score, or none of a week before."""
+        if self.score_change is None:
+            return None
+        points = round(self.score_change, 1)
+        return gettext("deal_score.msg_change", points=f"{points:+.1f}") if points else gettext("deal_score.msg_same")
 
     def get_score_link(self, name):
         """dealcast's own page of the deal, where `url` under [deal_score] of trytond.conf says where it runs."""
