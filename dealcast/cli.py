@@ -313,14 +313,18 @@ def sync(
 def push(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The connection, if there are several.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on, and push whenever scores are published, until interrupted.")
+    ] = False,
 ) -> None:
     """Write the published scores that changed back into the CRM."""
     from dealcast import exchange
 
     session: Session = context.obj
     with progress_of("push") as progress:
-        document = exchange.push(session, name, progress=progress)
-    session.hand_over(document, display.show_push)
+        documents = exchange.follow if follow else lambda *asked, **known: [exchange.push(*asked, **known)]
+        for document in documents(session, name, progress=progress):
+            session.hand_over(document, display.show_push)
 
 
 @models_app.command(name="list")

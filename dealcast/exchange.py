@@ -1,13 +1,15 @@
 """Work with a CRM: make the connection, pull what changed, write scores back; each gives the document handed over."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from crm.connectors.base import OutgoingScore
 from crm.connectors.landing import fetch_and_import
-from crm.errors import Detail, UsageError
+from crm.errors import Detail, OtherSideFailed, UsageError
+from crm.history import build_history, open_deals
 from crm.store import read_tables
 from dealcast import connections
 from dealcast.holdout import withheld_deals
@@ -17,6 +19,7 @@ from ledger.outbox import Waiting, enqueue, settle, waiting
 
 Document = dict[str, Any]
 SCORES_AT_ONCE = 200
+LOOK_EVERY_SECONDS, PAUSE_AFTER_FAILURE_SECONDS = 1.0, 15.0
 
 
 def connect(session: Session, name: str, given: Sequence[str], *, progress: Progress) -> Document:
@@ -73,15 +76,7 @@ def push(session: Session, name: str | None, *, progress: Progress) -> Document:
     OtherSideFailed : the CRM failed; what it had taken by then stays taken.
     """
     connection = connections.read_connection(session.workspace, name)
-    latest = session.ledger.latest_scores()
-    if latest is None:
-        raise UsageError(
-            "There are no scores to write.", Detail("ledger", None, "scores are published first", "dealcast score")
-        )
-    scores, engine = latest[1], session.ledger.engine
-    if session.settings.access.holdout.share:
-        scores = scores[~scores["deal_id"].isin(withheld_deals(session, read_tables(session.workspace)))]
-    asked = [_outgoing(score) for score in scores.to_dict("records")]
+    engine, asked = session.ledger.engine, [_outgoing(score) for score in _standing(session)]
     progress("compare", 0.1)
     unchanged = enqueue(
         engine, connection.name, asked, least_change_points=connection.least_change_points, now=session.now
@@ -103,6 +98,51 @@ def push(session: Session, name: str | None, *, progress: Progress) -> Document:
         "failed": [{"deal_id": deal_id, "reason": reason} for deal_id, reason in sorted(failed.items())],
         "api_calls": calls,
     }
+
+
+def follow(session: Session, name: str | None, *, progress: Progress) -> Iterator[Document]:
+    """Push now, and again whenever scores were published, until interrupted: the `push` document of each.
+
+    A CRM that fails is tried again until it takes them.
+
+    Raises
+    ------
+    UsageError : as `push`.
+    """
+    pushed = -1
+    while True:
+        newest = session.ledger.last_publication() or 0
+        pause = LOOK_EVERY_SECONDS
+        if newest != pushed:
+            session.now = pd.Timestamp.now("UTC").as_unit("us")
+            try:
+                yield push(session, name, progress=progress)
+                pushed = newest
+            except OtherSideFailed as failure:
+                progress(str(failure), 0.0)
+                pause = PAUSE_AFTER_FAILURE_SECONDS
+        time.sleep(pause)
+
+
+def _standing(session: Session) -> list[Mapping[str, Any]]:
+    """The last published score of every open deal but those of the holdout: after events the service publishes those of a few deals alone."""
+    heads = session.ledger.publications("scores", basis="published")
+    if not heads:
+        raise UsageError(
+            "There are no scores to write.", Detail("ledger", None, "scores are published first", "dealcast score")
+        )
+    tables = read_tables(session.workspace)
+    wanted = set(open_deals(build_history(tables), tables.as_of)["deal_id"])
+    if session.settings.access.holdout.share:
+        wanted -= set(withheld_deals(session, tables))
+    found: list[Mapping[str, Any]] = []
+    for head in reversed(heads):
+        if not wanted:
+            break
+        scores = session.ledger.scores_of(head)
+        found += scores[scores["deal_id"].isin(list(wanted))].to_dict("records")
+        wanted -= set(scores["deal_id"])
+    return found
 
 
 def _outgoing(score: Mapping[str, Any]) -> Waiting:

@@ -1,17 +1,14 @@
 """A real Tryton for the tests of this folder: with a company of two years, with or without our module."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command_line import CommandLine
 from tryton_company import Life, date_back, enter, found_company, invent_lives, utc_now
 from tryton_here import PASSWORD, Tryton, installation
-
-from dealcast.cli import answer
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def run_tryton(tryton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         folder = tmp_path / "tryton"
         folder.mkdir()
         crm = Tryton(tryton, folder, "stock")
-        shutil.copy(company.database, crm.database)
+        shutil.copy(company.database, crm.database)  # stock or not: our module is in the database
         return crm
 
     return copied
@@ -80,29 +77,9 @@ def scored_crm(scored_company: Company, run_tryton: Callable[[Company], Tryton])
         yield crm
 
 
-class CommandLine:
-    """`dealcast --json` on a workspace of the test's own."""
-
-    def __init__(self, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.workspace, self.capsys = workspace, capsys
-
-    def __call__(self, *words: str, exits: int = 0) -> dict[str, Any]:
-        """Run a command that ends with this exit code; its document."""
-        self.capsys.readouterr()
-        code = answer(["--workspace", str(self.workspace), "--json", *words])
-        said = self.capsys.readouterr()
-        assert code == exits, said.out + said.err
-        return json.loads(said.out)
-
-    def connect(self, url: str, *settings: str) -> dict[str, Any]:
-        """Connect to a Tryton, impatiently; as the administrator, unless the settings name another user."""
-        where = ("user=admin", f"url={url}", "database=crm", "pause_seconds=0.01")
-        return self("connect", "tryton", *where, *settings)
-
-
 @pytest.fixture
-def dealcast(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(tmp_path / "workspace", capsys)
+def dealcast(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path / "workspace")
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,34 @@
 """From the CRM's deals to a score on its form, with nothing but its own API and our command line."""
 
+import re
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
 import pandas as pd
 import pytest
-from tryton_here import PASSWORD
+from command_line import CommandLine
+from playwright.sync_api import expect
+from showroom import (
+    browser,
+    end_configuration,
+    field,
+    keep_picture,
+    open_deal,
+    pushing,
+    serving,
+    shown_probability,
+    until,
+)
+from tryton_here import PASSWORD, Tryton, free_port, web_client
 
 from crm.store import read_tables
 from features.catalogue import BY_NAME
+from ledger.ledger import open_ledger
+from models.bundle import read_bundle, write_bundle
+from models.bundle_store import bundles_folder, read_champion, set_champion
 
 pytestmark = pytest.mark.slow
 
@@ -21,42 +44,132 @@ def somebody_who_may_only_read_and_score(crm) -> str:
     return "dealcast"
 
 
-def test_a_score_finds_its_way_from_the_crms_history_back_onto_its_form(scored_crm, dealcast):
-    every_id = list(range(1, 301))
-    found = dealcast.connect(scored_crm.url, f"user={somebody_who_may_only_read_and_score(scored_crm)}")
-    assert found["system"] == "Tryton 8.0" and found["writes_to"] == "sale.opportunity.score"
-    synced = dealcast("sync")
-    assert synced["tables"]["deals"]["new"] == synced["tables"]["deals"]["read"] >= 280
-    assert not any(table["refused"] for table in synced["tables"].values())
-    fields = dealcast("check")["fields"]
+@dataclass(frozen=True)
+class Showroom:
+    """A Tryton and a dealcast beside it, both running, and what dealcast said at each step."""
+
+    crm: Tryton
+    dealcast: CommandLine
+    service: httpx.Client
+    found: dict[str, Any]
+    synced: dict[str, Any]
+    scores: dict[str, dict[str, Any]]
+    pushed: dict[str, Any]
+    revisions: list[Any]
+
+
+@pytest.fixture(scope="module")
+def showroom(tryton, scored_company, tmp_path_factory):
+    """The whole way, in order: connect, sync, train, score, push, serve."""
+    folder = tmp_path_factory.mktemp("showroom")
+    dealcast = CommandLine(folder / "workspace")
+    key = dealcast("keys", "create", "tryton", "--scope", "events,read")["key"]
+    crm, port = Tryton(tryton, folder, "scored"), free_port()
+    shutil.copy(scored_company.database, crm.database)
+    crm.configure(f"url = http://127.0.0.1:{port}", f"key = {key}", web=web_client())
+    with pytest.MonkeyPatch.context() as environment, crm.running():
+        environment.setenv("DEALCAST_TRYTON_PASSWORD", PASSWORD)
+        end_configuration(crm)
+        user = somebody_who_may_only_read_and_score(crm)
+        found = dealcast.connect(crm.url, f"user={user}", "least_change_points=0")
+        synced = dealcast("sync")
+        revisions = crm.call("sale.opportunity.history_revisions", list(range(1, 301)), crm.context)
+        dealcast("train")
+        serve_the_learned_model(dealcast.workspace)
+        scores = {score["deal_id"]: score for score in dealcast("score")["scores"]}
+        pushed = dealcast("push")
+        with serving(dealcast.workspace, port, key) as service:
+            yield Showroom(crm, dealcast, service, found, synced, scores, pushed, revisions)
+
+
+def serve_the_learned_model(workspace: Path) -> None:
+    """The champion without its fallback: so few deals may not beat the baselines, which give no reasons."""
+    bundle = read_bundle(bundles_folder(workspace) / read_champion(workspace))
+    kept = {key: value for key, value in bundle.manifest.items() if key not in ("model_version", "files")}
+    learned = write_bundle(workspace, replace(bundle, manifest={**kept, "fallback": None}))
+    set_champion(workspace, learned.model_version, by="test", reason="with reasons", at=pd.Timestamp.now("UTC"))
+
+
+def test_a_score_finds_its_way_from_the_crms_history_back_onto_its_form(showroom):
+    crm, scores = showroom.crm, showroom.scores
+    assert showroom.found["system"] == "Tryton 8.0" and showroom.found["writes_to"] == "sale.opportunity.score"
+    tables = showroom.synced["tables"]
+    assert tables["deals"]["new"] == tables["deals"]["read"] >= 280 and tables["activities"]["new"] > 1000
+    assert not any(table["refused"] for table in tables.values())
+    fields = showroom.dealcast("check")["fields"]
     tracked = {name for name, known in fields.items() if known["class"] == "tracked"}
     assert tracked >= {"stage", "amount", "close_date", "owner_id", "account_id", "currency", "conversion_probability"}
-    revisions = scored_crm.call("sale.opportunity.history_revisions", every_id, scored_crm.context)
-
-    dealcast("train")
-    scores = {score["deal_id"]: score for score in dealcast("score")["scores"]}
-    pushed = dealcast("push")
-    assert pushed["written"] == len(scores) > 10 and not pushed["failed"]
+    assert showroom.pushed["written"] == len(scores) > 10 and not showroom.pushed["failed"]
+    assert any(score["reasons"] for score in scores.values())
 
     shown = ["score_probability", "score_change", "score_reasons", "score_as_of", "score_model", "score_link"]
-    on_forms = {str(each["id"]): each for each in scored_crm.rows("sale.opportunity", shown)}
+    on_forms = {str(each["id"]): each for each in crm.rows("sale.opportunity", shown)}
     assert {deal for deal, form in on_forms.items() if form["score_probability"] is not None} == scores.keys()
     for deal_id, score in scores.items():
         form = on_forms[deal_id]
         assert form["score_probability"] == pytest.approx(score["win_probability"])
         assert form["score_model"] == score["model_version"]
-        for_all = [each["text"] for each in score["reasons"] if BY_NAME[each["feature"]].audience == "everyone"]
-        assert (form["score_reasons"] or "").splitlines() == for_all
+        assert (form["score_reasons"] or "").splitlines() == told_to_all(score)
         parts = {name: part for name, part in form["score_as_of"].items() if name != "__class__"}
         assert pd.Timestamp(**parts, tz="UTC") == pd.Timestamp(score["as_of"])
-        assert form["score_link"] == f"https://dealcast.example.com/deals/{deal_id}"
-    panel = scored_crm.call("sale.opportunity.fields_view_get", None, "form", scored_crm.context)["arch"]
-    assert all(f'name="{name}"' in panel for name in shown if name != "score_model")
+        assert form["score_link"] == f"{showroom.service.base_url}/deals/{deal_id}".replace("//deals", "/deals")
     # No score entered the opportunities' own history.
-    assert revisions == scored_crm.call("sale.opportunity.history_revisions", every_id, scored_crm.context)
+    now_there = crm.call("sale.opportunity.history_revisions", list(range(1, 301)), crm.context)
+    assert [each for each in showroom.revisions if each not in now_there] == []
 
-    again = dealcast("push")
-    assert (again["written"], again["unchanged"]) == (0, len(scores))
+
+def told_to_all(score: dict[str, Any]) -> list[str]:
+    """The reasons that whoever sees the deal may read."""
+    return [each["text"] for each in score["reasons"] if BY_NAME[each["feature"]].audience == "everyone"]
+
+
+def said_of(showroom: Showroom, deal_id: str) -> pd.DataFrame:
+    """What the ledger has of a deal."""
+    ledger = open_ledger(f"sqlite:///{showroom.dealcast.workspace / 'dealcast.db'}")
+    history = ledger.score_history(deal_id)
+    ledger.engine.dispose()
+    return history
+
+
+def test_the_crms_own_page_shows_the_ledgers_probability_and_reasons(showroom, tmp_path):
+    deal_id, score = max(showroom.scores.items(), key=lambda each: len(told_to_all(each[1])))
+    with browser() as page:
+        open_deal(page, showroom.crm, deal_id)
+        probability = said_of(showroom, deal_id)["win_probability"].iloc[-1]
+        expect(shown_probability(page)).to_have_text(f"{probability * 100:.0f}%")
+        assert len(told_to_all(score)) >= 2
+        expect(field(page, "score_reasons")).to_have_value("\n".join(told_to_all(score)))
+        expect(field(page, "score_link")).to_have_value(re.compile(rf"/deals/{deal_id}$"))
+        keep_picture(page, "tryton-deal", tmp_path)
+        page.get_by_role("tab", name="Activities").click()
+        expect(page.locator("table.tree:visible tbody").last).to_contain_text("Offer")
+        keep_picture(page, "tryton-activities", tmp_path)
+
+
+def test_a_stage_that_a_rep_moves_in_the_browser_changes_the_score_that_is_shown(showroom, tmp_path):
+    crm = showroom.crm
+    states = {str(each["id"]): each for each in crm.rows("sale.opportunity", ["state", "stage"])}
+    deal_id = next(
+        deal for deal in showroom.scores if states[deal]["state"] == "opportunity" and not states[deal]["stage"]
+    )
+    before = said_of(showroom, deal_id)
+    with pushing(showroom.dealcast.workspace), browser() as page:
+        open_deal(page, crm, deal_id)
+        field(page, "stage").select_option(label="Negotiation")
+        page.locator("#save:visible").click()
+        # The webhook tells the service, which says another score; it is pushed, and shown.
+        until(lambda: len(said_of(showroom, deal_id)) > len(before))
+        said = said_of(showroom, deal_id)["win_probability"].iloc[-1]
+        assert said != before["win_probability"].iloc[-1]
+        row = [["id", "=", int(deal_id)]]
+        until(lambda: crm.rows("sale.opportunity", ["score_probability"], row)[0]["score_probability"] == said)
+        page.locator("#reload:visible").click()
+        expect(shown_probability(page)).to_have_text(f"{said * 100:.0f}%")
+        expect(page.locator("select[name=stage]:visible option:checked")).to_have_text("Negotiation")
+        keep_picture(page, "tryton-deal-moved", tmp_path)
+    deal = showroom.service.get(f"/v1/deals/{deal_id}").json()
+    assert deal["deal"]["stage"] == "Negotiation" and deal["score"]["win_probability"] == said
+    assert crm.rows("deal_score.change", ["refused"]) == []
 
 
 def test_a_later_sync_brings_what_changed_and_nothing_twice(small_crm, dealcast):

@@ -12,8 +12,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ import httpx
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
+WEB_CLIENT = PROJECT / "tests" / "crm" / "tryton_web"
+SAO = "tryton-sao@8.0.11"
 REQUIREMENTS = PROJECT / "requirements" / "tryton.txt"
 MODULE = PROJECT / "crm_modules" / "tryton"
 PASSWORD = "a-password-of-the-tests"
-DEADLINE_SECONDS = 60
+DEADLINE_SECONDS = 120
 
 
 def installation() -> Path:
@@ -34,19 +37,54 @@ def installation() -> Path:
         REQUIREMENTS,
         *sorted(path for path in MODULE.rglob("*") if path.suffix in {".py", ".xml", ".cfg", ".toml"}),
     ]
+
+    def make(folder: Path) -> None:
+        install(folder)
+        make_templates(folder)
+
+    return cached("tryton", parts, make)
+
+
+def web_client() -> Path:
+    """The folder with Tryton's own web client and what it needs, by npm; made on the first call, then found again."""
+    return cached("tryton-web", sorted(WEB_CLIENT.iterdir()), install_web_client)
+
+
+def cached(name: str, parts: list[Path], make: Callable[[Path], None]) -> Path:
+    """A folder of the tests' cache, made anew whenever its parts or Python change."""
     key = hashlib.sha256(sys.version.encode() + b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dealcast-tests"
-    folder = cache / f"tryton-{key}"
+    folder = cache / f"{name}-{key}"
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"tryton-{key}.lock").open("w") as lock:
+    with (cache / f"{name}-{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "ready").exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            install(folder)
-            make_templates(folder)
+            make(folder)
             (folder / "ready").touch()
     return folder
+
+
+def install_web_client(folder: Path) -> None:
+    """Tryton's web client as npm has it; skips where npm is missing or finds nothing."""
+    npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
+    if npm is None:
+        pytest.skip("Tryton's web client needs npm: apt-get install npm, or make install")
+    for step in (["pack", "--silent", SAO], ["ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"]):
+        done = subprocess.run([npm, *step], cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["no word"])[-1]
+            pytest.skip(f"Tryton's web client cannot be installed here (npm needs its registry): {said}")
+        if step[0] == "pack":
+            with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+                archive.extractall(folder, filter="data")
+            for part in (folder / "package").iterdir():
+                part.rename(folder / part.name)
+            for part in WEB_CLIENT.iterdir():  # what it runs with, without what it is built with
+                shutil.copy(part, folder)
+    for name in ("custom.js", "custom.css"):
+        (folder / name).touch()
 
 
 def install(folder: Path) -> None:
@@ -93,35 +131,48 @@ class Tryton:
         self.installed, self.folder = installed, folder
         self.database = folder / "crm.sqlite"
         shutil.copy(installed / f"{template}.sqlite", self.database)
-        (folder / "trytond.conf").write_text(
-            f"[database]\nuri = sqlite://\npath = {folder}\n[session]\ntimeout = 86400\n"
-            "[deal_score]\nurl = https://dealcast.example.com\n"
-        )
+        self.configure("url = https://dealcast.example.com")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.context: dict[str, Any] = {}
 
+    def configure(self, *of_our_module: str, web: Path | None = None) -> None:
+        """Write trytond.conf: what our module is told, and where Tryton's web client is."""
+        parts = [f"[database]\nuri = sqlite://\npath = {self.folder}", "[session]\ntimeout = 86400"]
+        parts += [f"[web]\nroot = {web}"] if web else []
+        parts += ["[deal_score]", *of_our_module]
+        (self.folder / "trytond.conf").write_text("\n".join([*parts, ""]))
+
     @contextmanager
     def running(self) -> Iterator["Tryton"]:
         """Serve until the block ends; stopped by its own process id."""
-        serve = [str(self.installed / "venv/bin/waitress-serve"), "--host", "127.0.0.1", "--port", str(self.port)]
-        said = (self.folder / "trytond.log").open("a")
-        known = {"TRYTOND_CONFIG": str(self.folder / "trytond.conf"), "TRYTOND_DATABASE_NAMES": "crm"}
-        process = subprocess.Popen(
-            [*serve, "--threads", "4", "trytond.application:app"], env={**os.environ, **known}, stdout=said, stderr=said
-        )
-        try:
-            with httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS) as self.client:
-                self.await_answer(process)
-                user_id, key, *_ = self.post("/crm/rpc/", "common.db.login", "admin", {"password": PASSWORD}, "en")
-                session = base64.b64encode(f"admin:{user_id}:{key}".encode()).decode()
-                self.client.headers["Authorization"] = f"Session {session}"
-                self.context = self.call("res.user.get_preferences", True, {})
+        with httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS) as self.client:
+            try:
+                self.start()
                 yield self
-        finally:
-            process.terminate()
-            process.wait(DEADLINE_SECONDS)
-            said.close()
+            finally:
+                self.stop()
+
+    def restart(self) -> None:
+        """End the server and begin again, within `running()`."""
+        self.stop()
+        self.start()
+
+    def start(self) -> None:
+        serve = [str(self.installed / "venv/bin/waitress-serve"), "--host", "127.0.0.1", "--port", str(self.port)]
+        known = {"TRYTOND_CONFIG": str(self.folder / "trytond.conf"), "TRYTOND_DATABASE_NAMES": "crm"}
+        with (self.folder / "trytond.log").open("a") as said:
+            command = [*serve, "--threads", "4", "trytond.application:app"]
+            self.process = subprocess.Popen(command, env={**os.environ, **known}, stdout=said, stderr=said)
+        self.await_answer(self.process)
+        user_id, key, *_ = self.post("/crm/rpc/", "common.db.login", "admin", {"password": PASSWORD}, "en")
+        session = base64.b64encode(f"admin:{user_id}:{key}".encode()).decode()
+        self.client.headers["Authorization"] = f"Session {session}"
+        self.context = self.call("res.user.get_preferences", True, {})
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(DEADLINE_SECONDS)
 
     def await_answer(self, process: subprocess.Popen) -> None:
         give_up_at = time.monotonic() + DEADLINE_SECONDS

@@ -1,0 +1,287 @@
+"""What changes in Tryton is told to dealcast: once each, late if need be, and never at the seller's cost."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from showroom import until
+from tryton_company import decimal
+from tryton_here import Tryton, free_port
+
+from crm.connectors.tryton import TrytonSettings
+
+pytestmark = pytest.mark.slow
+
+KEY = "a-key-of-the-tests"
+
+
+class Listener:
+    """Hears what dealcast would; answers as it does, or as it is told to.
+
+    Attributes
+    ----------
+    heard : events in the order in which they came, repeated ones included.
+    refuses : ids that are refused; statuses: answers to the next calls, before they are heard.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.heard: list[dict] = []
+        self.refuses: set[str] = set()
+        self.statuses: list[int] = []
+        self.keys: set[str] = set()
+        self.is_mute = False
+        listener = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                events = json.loads(self.rfile.read(int(self.headers["content-length"])))["events"]
+                listener.keys.add(self.headers["x-api-key"])
+                status = listener.statuses.pop(0) if listener.statuses else 202
+                if status != 202:
+                    self.send_response(status)
+                    self.send_header("content-length", "0")
+                    self.end_headers()
+                    return
+                listener.heard += events
+                if listener.is_mute:  # it was taken, and nobody is told
+                    listener.is_mute = False
+                    self.close_connection = True
+                    return
+                rule = [{"where": "row.stage", "value": "x", "rule": "a stage", "next_step": "add it"}]
+                results = [
+                    {"event_id": each["event_id"], "status": "refused", "details": rule}
+                    if each["event_id"] in listener.refuses
+                    else {"event_id": each["event_id"], "status": "accepted", "details": []}
+                    for each in events
+                ]
+                body = json.dumps({"results": results}).encode()
+                self.send_response(202)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+    def told(self) -> dict[str, dict]:
+        """The events by id; what came twice must say the same."""
+        told: dict[str, dict] = {}
+        for event in list(self.heard):
+            assert told.setdefault(event["event_id"], event) == event
+        return told
+
+    def changes(self, deal_id: int) -> list[tuple]:
+        """Field, old and new value of what was told of a deal's history."""
+        rows = [event["row"] for event in self.told().values() if event["table"] == "deal_history"]
+        return [(r["field"], r["old_value"], r["new_value"]) for r in rows if r["deal_id"] == str(deal_id)]
+
+
+@contextmanager
+def listening(port: int) -> Iterator[Listener]:
+    listener = Listener(port)
+    thread = threading.Thread(target=listener.server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield listener
+    finally:
+        listener.server.shutdown()
+        listener.server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def crm(scored_small_company, run_tryton, port) -> Iterator[Tryton]:
+    """The smaller company's Tryton, told where dealcast listens."""
+    crm = run_tryton(scored_small_company)
+    crm.configure(f"url = http://127.0.0.1:{port}", f"key = {KEY}")
+    with crm.running():
+        yield crm
+
+
+def some_open(crm: Tryton, count: int) -> list[int]:
+    rows = crm.rows("sale.opportunity", ["state"], [["state", "in", ["lead", "opportunity"]]])
+    return [row["id"] for row in rows][:count]
+
+
+def is_told(crm: Tryton) -> bool:
+    """Whether nothing waits any more."""
+    return crm.call("deal_score.change.search_count", [], crm.context) == 0
+
+
+def left(crm: Tryton) -> list[dict]:
+    return crm.rows("deal_score.change", ["model", "record", "refused"])
+
+
+def test_every_change_is_told_as_the_next_sync_would_tell_it(crm, port, connector_of):
+    deal, lost, gone = some_open(crm, 3)
+    (stage,) = crm.rows("sale.opportunity.stage", ["name"], [["name", "=", "Proposal"]])
+    with listening(port) as listener:
+        connector = connector_of(crm)
+        cursor = connector.fetch(None).cursor
+        call, context = crm.call, crm.context
+        call("sale.opportunity.write", [deal], {"stage": stage["id"], "amount": decimal(77.5)}, context)
+        call("sale.opportunity.lost", [lost], context)
+        call("sale.opportunity.write", [lost], {"lost_reason": "too dear"}, context)
+        call("sale.opportunity.lead", [lost], context)
+        call("sale.opportunity.cancel", [gone], context)
+        call("sale.opportunity.delete", [gone], context)
+        (new,) = call("sale.opportunity.copy", [deal], {}, context)
+        talk = {"opportunity": deal, "type": "meeting", "duration": 30}
+        (activity,) = call("sale.opportunity.activity.create", [talk], context)
+        until(lambda: is_told(crm) and listener.heard)
+        told = list(listener.told().values())
+        assert listener.keys == {KEY}
+        synced = {}
+        for batch in connector.fetch(cursor).batches:
+            synced.setdefault(batch.table, []).extend(dict(row) for row in batch.rows)
+
+    def of_table(table: str) -> list[dict]:
+        return [event["row"] for event in told if event["table"] == table]
+
+    def by_all(row: dict) -> list[tuple[str, str]]:
+        return sorted((name, str(value)) for name, value in row.items())
+
+    ours = {str(number) for number in (deal, lost, gone, new)}
+    history = [row for row in synced["deal_history"] if row["deal_id"] in ours and row["changed_at"] >= cursor]
+    history = [row for row in history if row["field"] != "conversion_probability"]
+    assert len(history) >= 12
+    assert sorted(of_table("deal_history"), key=by_all) == sorted(history, key=by_all)
+    deals = {row["deal_id"]: row for row in synced["deals"]}
+    assert {row["deal_id"] for row in of_table("deals")} == {str(lost), str(gone), str(new)}
+    for row in of_table("deals"):
+        if row["deal_id"] == str(new):
+            assert row == {name: deals[str(new)][name] for name in row}
+        elif "deleted_at" in row:
+            assert row["deleted_at"] == deals[str(gone)]["deleted_at"]
+    assert [row["closed_at"] is None for row in of_table("deals") if row["deal_id"] == str(lost)] == [False, True]
+    (talked,) = of_table("activities")
+    (read,) = [row for row in synced["activities"] if row["activity_id"] == str(activity)]
+    assert {**talked, "duration_minutes": str(talked["duration_minutes"])} == read
+
+
+def test_while_dealcast_is_down_sellers_go_on_and_nothing_is_lost(crm, port):
+    def rename(deal: int, name: str) -> None:
+        crm.call("sale.opportunity.write", [deal], {"description": name}, crm.context)
+
+    deals = some_open(crm, 5)
+    for place, deal in enumerate(deals):  # nobody listens
+        rename(deal, f"renamed {place}")
+    assert {each["record"] for each in left(crm)} == set(deals)
+    with listening(port) as listener:
+        for status in (503, 401, 500):
+            listener.statuses = [status]
+            rename(deals[0], f"while it said {status}")  # which wakes the sender: nobody waits for its pause
+            until(lambda: not listener.statuses)
+            assert listener.heard == []
+        rename(deals[0], "at last")
+        until(lambda: is_told(crm))
+        for place, deal in enumerate(deals):
+            assert listener.changes(deal)[0][2] == f"renamed {place}"
+        assert listener.changes(deals[0])[-1] == ("name", "while it said 500", "at last")
+        assert len(listener.heard) == len(listener.told()) == 9
+
+
+def test_what_waits_outlives_the_server_and_goes_with_the_next_change(crm, port, scored_small_company):
+    deal, other = some_open(crm, 2)
+    crm.call("sale.opportunity.write", [deal], {"description": "before"}, crm.context)
+    crm.restart()
+    assert [each["record"] for each in left(crm)] == [deal]
+    with listening(port) as listener:
+        crm.call("sale.opportunity.write", [other], {"description": "after"}, crm.context)
+        until(lambda: is_told(crm))
+        assert [event["row"]["new_value"] for event in listener.heard] == ["before", "after"]
+
+
+def test_what_was_taken_unheard_is_told_again_in_the_same_words(crm, port):
+    (deal,) = some_open(crm, 1)
+    with listening(port) as listener:
+        listener.is_mute = True
+        crm.call("sale.opportunity.write", [deal], {"description": "once"}, crm.context)
+        until(lambda: is_told(crm) and len(listener.heard) == 2)
+        assert len(listener.told()) == 1
+
+
+def test_a_refused_change_waits_with_its_reason_and_does_not_hold_up_the_others(crm, port):
+    deal, other = some_open(crm, 2)
+    with listening(port) as listener:
+        crm.call("sale.opportunity.write", [deal], {"description": "first"}, crm.context)
+        until(lambda: is_told(crm))
+        (first,) = listener.told()
+        listener.refuses = Everything()
+        crm.call("sale.opportunity.write", [deal], {"description": "second"}, crm.context)
+        until(lambda: crm.call("deal_score.change.search_count", [["refused", "!=", None]], crm.context))
+        listener.refuses = set()
+        crm.call("sale.opportunity.write", [other], {"description": "third"}, crm.context)
+        until(lambda: "third" in str(listener.heard))
+        until(lambda: crm.call("deal_score.change.search_count", [], crm.context) == 1)
+        (kept,) = left(crm)
+        assert kept["record"] == deal and "row.stage x: a stage" in kept["refused"]
+        (cron,) = crm.rows("ir.cron", ["method"], [["method", "=", "deal_score.change|sweep"]])
+        crm.call("ir.cron.run_once", [cron["id"]], crm.context)
+        until(lambda: is_told(crm))
+
+
+class Everything:
+    """A set that holds whatever is asked for."""
+
+    def __contains__(self, _thing: object) -> bool:
+        return True
+
+
+def test_a_write_that_is_rolled_back_is_never_told_and_without_a_key_nothing_is_noted(crm, port):
+    deal, other = some_open(crm, 2)
+    with listening(port) as listener:
+        answer = crm.client.post(
+            "/crm/rpc/",
+            json={
+                "id": 1,
+                "method": "model.sale.opportunity.write",
+                "params": [
+                    [deal],
+                    {"description": "never"},
+                    [other],
+                    {"conversion_probability": 7.0},
+                    crm.context,
+                ],
+            },
+        ).json()
+        assert "error" in answer
+        crm.call("sale.opportunity.write", [other], {"description": "indeed"}, crm.context)
+        until(lambda: is_told(crm) and listener.heard)
+        assert [event["row"]["new_value"] for event in listener.heard] == ["indeed"]
+    crm.configure("url = https://dealcast.example.com")
+    crm.restart()
+    crm.call("sale.opportunity.write", [other], {"description": "quiet"}, crm.context)
+    assert is_told(crm)
+
+
+def test_a_stage_keeps_its_name(crm):
+    (stage,) = crm.rows("sale.opportunity.stage", ["name"], [["name", "=", "Proposal"]])
+    with pytest.raises(AssertionError, match="keeps its name"):
+        crm.call("sale.opportunity.stage.write", [stage["id"]], {"name": "Offer"}, crm.context)
+
+
+@pytest.fixture
+def connector_of():
+    """Connects ours to a Tryton."""
+    from tryton_here import PASSWORD
+
+    made = []
+
+    def connect(crm: Tryton):
+        made.append(TrytonSettings(url=crm.url, database="crm", user="admin").open(PASSWORD))
+        return made[-1]
+
+    yield connect
+    for connector in made:
+        connector.close()
