@@ -17,6 +17,7 @@ from serving.explained import ChangeTold, change_since_published
 from serving.given import Asker, Now, Reader
 from serving.pages.frame import say_to, show
 from serving.pages.life import life_told
+from serving.pages.reasons import tell
 from serving.pages.words import Say, later
 from serving.pipeline import pipeline_of
 from serving.said import scores_told
@@ -139,7 +140,7 @@ def deal_values(deal_id: str, caller: Caller, state: State, request: Request) ->
         "outcome": OUTCOMES[standing],
         "closing": state.closing_of.get(deal_id),
         "score": score,
-        "reasons": bars(score["reasons"] if score else []),
+        "reasons": bars(say, score["reasons"] if score else []),
         "row": rows.loc[deal_id] if deal_id in rows.index else None,
         "names": names_of(state, deal_id),
         "period": state.tables.calendar.period_of(state.as_of),
@@ -168,10 +169,11 @@ def names_of(state: State, deal_id: str) -> dict[str, str | None]:
     return found
 
 
-def bars(reasons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Reasons with the length of their bar, as a share of the strongest."""
+def bars(say: Say, reasons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Reasons in the viewer's language, with the length of their bar as a share of the strongest."""
     most = max((abs(each["effect"]) for each in reasons), default=1.0)
-    return [{**each, "share": abs(each["effect"]) / max(most, SMALLEST_EFFECT)} for each in reasons]
+    longest = max(most, SMALLEST_EFFECT)
+    return [{**each, "text": tell(say, each["text"]), "share": abs(each["effect"]) / longest} for each in reasons]
 
 
 # -- what changed, and what was alike ----------------------------------------------------------------------------------
@@ -200,7 +202,7 @@ def change_of(deal_id: str, caller: Caller, state: State, request: Request) -> d
     rows = [each.to_dict() for each in told.changes[:SHOWN_CHANGES] if abs(each.effect) >= SMALLEST_EFFECT]
     total = sum(each.effect for each in told.changes)
     rest = total - sum(row["effect"] for row in rows)
-    return {"since": told.since, "rows": bars(rows), "rest": rest, "total": total}
+    return {"since": told.since, "rows": bars(say_to(request), rows), "rest": rest, "total": total}
 
 
 def similar_told(found: Sequence[SimilarDeal], state: State) -> dict[str, Any]:

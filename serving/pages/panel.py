@@ -8,7 +8,8 @@ from starlette.responses import Response
 from serving.callers import Caller
 from serving.given import Now, Reader
 from serving.pages.deal import OUTCOMES, bars, must_see
-from serving.pages.frame import show
+from serving.pages.frame import say_to, show
+from serving.pages.words import Say
 from serving.said import scores_told
 from serving.state import State
 from serving.timeline import holder_of
@@ -32,12 +33,13 @@ def show_panel(deal_id: str, caller: Caller, state: State, request: Request) -> 
     NotFound
         The deal does not exist, or the caller may not see it.
     """
-    values = panel_values(deal_id, caller.viewer, state, standing=must_see(deal_id, caller, state))
+    standing = must_see(deal_id, caller, state)
+    values = panel_values(say_to(request), deal_id, caller.viewer, state, standing=standing)
     request.app.state.readings.told(caller, scores_told([values["score"]] if values["score"] else []))
     return show(request, "panel.html", **values)
 
 
-def panel_values(deal_id: str, viewer: str | None, state: State, *, standing: str) -> dict[str, Any]:
+def panel_values(say: Say, deal_id: str, viewer: str | None, state: State, *, standing: str) -> dict[str, Any]:
     """What the card tells to a user's eyes (None: the whole company's)."""
     score = state.score_for(viewer, deal_id)
     return {
@@ -46,6 +48,6 @@ def panel_values(deal_id: str, viewer: str | None, state: State, *, standing: st
         "score": score,
         "outcome": OUTCOMES[standing],
         "closing": state.closing_of.get(deal_id),
-        "reasons": bars(score["reasons"][:SHOWN_REASONS] if score else []),
+        "reasons": bars(say, score["reasons"][:SHOWN_REASONS] if score else []),
         "period": state.tables.calendar.period_of(state.as_of),
     }

@@ -55,6 +55,16 @@ def translations(language: str) -> gettext.NullTranslations:
     return gettext.GNUTranslations(compiled)
 
 
+@cache
+def sentences(language: str) -> Mapping[str, str]:
+    """The sentences of features in a language, by the English one: `reasons.po`; none in English."""
+    path = LANGUAGES[language]
+    if path is None:
+        return {}
+    with path.with_name("reasons.po").open("rb") as written:
+        return {str(each.id): str(each.string) for each in read_po(written, locale=language) if each.id}
+
+
 def locale_of(wanted: str | None, accept_language: str) -> Locale:
     """The locale a viewer chose, else the first of the browser's that pages are written in, else American English."""
     for tag in (wanted or "", *preferred(accept_language)):

@@ -8,7 +8,10 @@ from babel import Locale
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
-from serving.pages.words import LANGUAGES, Say, locale_of, translations
+from features.catalogue import CATALOGUE
+from models.reasons import feature_sentence
+from serving.pages.reasons import FIGURE, FRAMES, WHOLE, patterns, tell
+from serving.pages.words import LANGUAGES, Say, locale_of, sentences, translations
 
 PAGES = Path(__file__).resolve().parents[2] / "serving" / "pages"
 METHODS = [("**.py", "python"), ("templates/**.html", "jinja2.ext:babel_extract")]
@@ -91,3 +94,42 @@ def test_numbers_and_days_follow_the_language():
     assert french.money(1234567).replace("\u202f", " ").replace("\xa0", " ") == "1 234 567 €"
     assert romanian.money(1234567).replace("\xa0", " ") == "1.234.567 EUR"
     assert french.day("2026-03-03") == "3 mars 2026" and romanian.day("2026-03-03") == "3 mar. 2026"
+
+
+# -- the sentences of features ---------------------------------------------------------------------------------------
+
+
+def tellable() -> set[str]:
+    """Every sentence that reasons and changes are made of."""
+    told = [feature for feature in CATALOGUE if feature.audience != "none"]
+    return {*FRAMES, *WHOLE, *(each for feature in told for each in (feature.reason, feature.missing))}
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_every_sentence_of_a_feature_is_translated_with_its_figures(language):
+    known = sentences(language)
+    assert known.keys() == tellable() | {"days", "minutes"}
+    for english, other in known.items():
+        assert sorted(FIGURE.findall(english)) == sorted(FIGURE.findall(other)) and other.strip()
+
+
+def test_a_reason_is_said_again_with_figures_as_the_locale_writes_them():
+    french, romanian = (Say(Locale.parse(tag), "EUR") for tag in ("fr", "ro"))
+    english = Say(Locale("en", "US"), "EUR")
+    text = "1.4 times as long in this stage as won deals; before: no activity for 1234 days"
+    assert tell(english, text) == text
+    assert tell(french, text).replace("\u202f", " ").replace("\xa0", " ") == (
+        "1,4 fois plus longtemps dans cette étape que les affaires gagnées ; avant : aucune activité depuis 1 234 jours"
+    )
+    compared = "12 days in this stage; deals won from this stage: 5 days"
+    assert tell(romanian, compared) == "zile în această etapă: 12; oportunități câștigate din această etapă: 5 zile"
+    assert tell(romanian, "competitor: Northwind") == "competitor: Northwind"
+    unknown = "days since last inbound unknown: no activities recorded"
+    assert tell(french, unknown).endswith("aucune activité enregistrée")
+
+
+@pytest.mark.parametrize("feature", [each for each in CATALOGUE if each.audience != "none"], ids=lambda each: each.name)
+def test_every_sentence_is_recognised_as_the_one_it_is(feature):
+    said = feature_sentence(feature.name, feature, "Proposal" if feature.kind == "category" else 3.0)
+    template = next(template for template, pattern in patterns() if pattern.fullmatch(said))
+    assert template == feature.reason
