@@ -176,7 +176,7 @@ def what_ifs(workspace: Path, proposals: list[dict], seconds: float) -> float:
         many = [request_of(f"{url}/v1/what_if", {"deals": proposals}, key)]
         load = measure(url, many, connections=1, seconds=max(seconds, 10))
         print(f"{f'dealcast what-if, {IN_BULK} deals each':28}   1 at once {load}")
-    return load.within(0.5) / 1000 / IN_BULK
+    return load.within(0.5) / 1000 / len(proposals)
 
 
 def with_mlflow(folder: Path, rows: np.ndarray, seconds: float) -> dict[int, Load]:
@@ -267,9 +267,10 @@ def bare_seconds(bundle: Bundle, tables, proposals: list[dict]) -> float:
 
     frame = features()
     making, predicting = timed(features), timed(lambda: predicted(frame))
-    told = f"features {1000 * making / IN_BULK:.1f} ms, boosters {1000 * predicting / IN_BULK:.1f} ms"
-    print(f"bare steps a deal, {IN_BULK} at once: {told}")
-    return (making + predicting) / IN_BULK
+    count = len(proposals)
+    told = f"features {1000 * making / count:.1f} ms, boosters {1000 * predicting / count:.1f} ms"
+    print(f"bare steps a deal, {count} at once: {told}")
+    return (making + predicting) / len(proposals)
 
 
 def timed(step: Callable[[], object], times: int = 5) -> float:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import cast
 
 import pandas as pd
+from anyio import move_on_after
+from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -45,6 +47,9 @@ from serving.state import Follower
 from serving.what_if import answer_what_if
 from serving.worker import Worker
 
+LOAD_SECONDS = 60.0
+"""So long a worker that starts waits for model and data before it takes requests; then it says that it has none."""
+
 
 def create_api(workspace: Path, ledger_url: str, access: Access | None = None) -> FastAPI:
     """The service of one workspace; the ledger is opened, and the newest state loaded, when the server starts."""
@@ -62,6 +67,8 @@ def create_api(workspace: Path, ledger_url: str, access: Access | None = None) -
         api.state.readings = Readings(api.state.ledger)
         api.state.said = Said(api.state.ledger)
         threads = (api.state.follower, api.state.worker, api.state.readings)
+        with move_on_after(LOAD_SECONDS):  # a worker takes no requests that others can answer and it cannot yet
+            await run_sync(api.state.follower.look, abandon_on_cancel=True)
         for thread in threads:
             thread.start()
         yield

@@ -77,7 +77,7 @@ def answer_explained(request: Request, failure: Exception) -> JSONResponse:
         log.warning("request %s: %s", getattr(request.state, "request_id", None), failure.message)
         detail = Detail("database", None, "only what was accepted is kept for good", "ask again later")
         return error_answer("unavailable", DATABASE_GONE, (detail,), headers={"Retry-After": "5"})
-    headers = {"WWW-Authenticate": "Bearer"} if failure.code == "unauthorized" else None
+    headers = {"unauthorized": {"WWW-Authenticate": "Bearer"}, "unavailable": {"Retry-After": "5"}}.get(failure.code)
     return error_answer(failure.code, failure.message, failure.details, headers=headers)
 
 

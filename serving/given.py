@@ -12,7 +12,7 @@ from serving.rules import Needs
 from serving.state import Follower, State
 
 
-def state_now(request: Request) -> State:
+async def state_now(request: Request) -> State:
     """The state of this moment; a request reads it once and keeps to it."""
     return state_of(request.app.state.follower)
 

@@ -31,7 +31,7 @@ class Needs:
     scope: str | None
     but_here: bool = False
 
-    def __call__(self, request: Request) -> Caller | None:
+    async def __call__(self, request: Request) -> Caller | None:
         """The caller, who may do what the scope covers; None where nobody need say who they are.
 
         Raises
