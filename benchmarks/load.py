@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 
 @dataclass
 class Load:
-    """What came of asking for a while: the seconds of each answer, and how often each status came."""
+    """What came of asking for a while: the seconds of each answer, how often each status came, how many came before."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     lasted: float = 0.0
+    before: int = 0
 
     @property
     def per_second(self) -> float:
@@ -73,5 +74,7 @@ async def ask_for(url: str, requests: Sequence[bytes], connections: int, seconds
 
 def measure(url: str, requests: Sequence[bytes], *, connections: int, seconds: float) -> Load:
     """`ask_for`, from code that does not wait; the first answers, before everything is warm, do not count."""
-    asyncio.run(ask_for(url, requests, connections, min(1.0, seconds / 4)))
-    return asyncio.run(ask_for(url, requests, connections, seconds))
+    warming = asyncio.run(ask_for(url, requests, connections, min(1.0, seconds / 4)))
+    load = asyncio.run(ask_for(url, requests, connections, seconds))
+    load.before = len(warming.seconds)
+    return load

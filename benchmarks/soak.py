@@ -83,6 +83,16 @@ def memory_of(parent: int) -> float:
     return sum(processes_below(parent).values()) / 1024
 
 
+def processor_seconds(parent: int) -> float:
+    """Seconds that processors have worked for a process and everything below it."""
+    seconds = 0.0
+    for pid in processes_below(parent):
+        stat = Path(f"/proc/{pid}/stat")
+        if stat.exists():
+            seconds += sum(map(int, stat.read_text().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
 def workers_of(parent: int) -> list[int]:
     """The processes that a server started itself."""
     listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True).stdout
