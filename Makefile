@@ -53,7 +53,7 @@ packages:  # Missing Debian packages of packages.txt: installed as root on Debia
 test: packages $(READY) $(LIBRARIES) lint types  ## Everything: lint, types, all tests
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests
 
-test-crm: packages $(READY)  ## The connectors against real CRMs alone (`make test` has them too)
+test-crm: packages $(READY) $(LIBRARIES)  ## The connectors against real CRMs alone (`make test` has them too)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/crm
 
 test-web: packages $(READY) $(LIBRARIES)  ## The web pages in a real browser alone (`make test` has them too)

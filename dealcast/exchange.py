@@ -125,7 +125,10 @@ def follow(session: Session, name: str | None, *, progress: Progress) -> Iterato
 
 
 def _standing(session: Session) -> list[Mapping[str, Any]]:
-    """The last published score of every open deal but those of the holdout: after events the service publishes those of a few deals alone."""
+    """The last published score of every open deal, but of the holdout's none.
+
+    They come from several publications: after events the service publishes the scores of a few deals alone.
+    """
     heads = session.ledger.publications("scores", basis="published")
     if not heads:
         raise UsageError(

@@ -68,11 +68,13 @@ def cached(name: str, parts: list[Path], make: Callable[[Path], None]) -> Path:
 
 def install_web_client(folder: Path) -> None:
     """Tryton's web client as npm has it; skips where npm is missing or finds nothing."""
-    npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
+    path = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])  # `make` may bring an npm
+    npm = shutil.which("npm", path=path)
     if npm is None:
         pytest.skip("Tryton's web client needs npm: apt-get install npm, or make install")
     for step in (["pack", "--silent", SAO], ["ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"]):
-        done = subprocess.run([npm, *step], cwd=folder, capture_output=True, text=True, check=False)
+        known = {**os.environ, "PATH": path}
+        done = subprocess.run([npm, *step], cwd=folder, env=known, capture_output=True, text=True, check=False)
         if done.returncode:
             said = (done.stderr.strip().splitlines() or ["no word"])[-1]
             pytest.skip(f"Tryton's web client cannot be installed here (npm needs its registry): {said}")
