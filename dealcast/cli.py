@@ -316,6 +316,9 @@ def push(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on, and push whenever scores are published, until interrupted.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also try what was refused so often that it is parked.")
+    ] = False,
 ) -> None:
     """Write the published scores that changed back into the CRM."""
     from dealcast import exchange
@@ -323,7 +326,7 @@ def push(
     session: Session = context.obj
     with progress_of("push") as progress:
         documents = exchange.follow if follow else lambda *asked, **known: [exchange.push(*asked, **known)]
-        for document in documents(session, name, progress=progress):
+        for document in documents(session, name, again=again, progress=progress):
             session.hand_over(document, display.show_push)
 
 

@@ -114,6 +114,9 @@ def show_push(console: Console, document: Document) -> None:
     refused = [(each["deal_id"], escape(each["reason"])) for each in document["failed"]]
     if refused:
         table(console, ("deal", "refused, tried again by the next push"), refused)
+    parked = [(each["deal_id"], escape(each["reason"])) for each in document["parked"]]
+    if parked:
+        table(console, ("deal", "parked, tried again only with --again"), parked)
 
 
 def show_check(console: Console, document: Document) -> None:

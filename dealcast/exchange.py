@@ -15,10 +15,11 @@ from dealcast import connections
 from dealcast.holdout import withheld_deals
 from dealcast.session import Progress, Session
 from features.catalogue import BY_NAME
-from ledger.outbox import Waiting, enqueue, settle, waiting
+from ledger.outbox import Waiting, enqueue, parked, settle, unpark, waiting
 
 Document = dict[str, Any]
 SCORES_AT_ONCE = 200
+RANGE = ("win_probability_low", "win_probability_high")
 LOOK_EVERY_SECONDS, PAUSE_AFTER_FAILURE_SECONDS = 1.0, 15.0
 
 
@@ -65,10 +66,11 @@ def sync(session: Session, name: str | None, *, full: bool, progress: Progress) 
     }
 
 
-def push(session: Session, name: str | None, *, progress: Progress) -> Document:
+def push(session: Session, name: str | None, *, again: bool = False, progress: Progress) -> Document:
     """Write the published scores that changed into the CRM: the `push` document.
 
-    What the CRM refuses is kept with its reason and tried again by the next push.
+    What the CRM refuses is kept with its reason and tried again by the next push; refused too often it is parked, and
+    tried only when asked (`again`).
 
     Raises
     ------
@@ -76,8 +78,12 @@ def push(session: Session, name: str | None, *, progress: Progress) -> Document:
     OtherSideFailed : the CRM failed; what it had taken by then stays taken.
     """
     connection = connections.read_connection(session.workspace, name)
-    engine, asked = session.ledger.engine, [_outgoing(score) for score in _standing(session)]
+    engine, standing = session.ledger.engine, _standing(session)
+    asked = [_outgoing(score) for score in standing]
+    ranges = {each["deal_id"]: {name: each[name] for name in RANGE} for each in standing}
     progress("compare", 0.1)
+    if again:
+        unpark(engine, connection.name)
     unchanged = enqueue(
         engine, connection.name, asked, least_change_points=connection.least_change_points, now=session.now
     )
@@ -87,7 +93,7 @@ def push(session: Session, name: str | None, *, progress: Progress) -> Document:
         for place in range(0, len(to_write), SCORES_AT_ONCE):
             progress("write", 0.1 + 0.9 * place / len(to_write))
             some = to_write[place : place + SCORES_AT_ONCE]
-            refused = connector.push([OutgoingScore(**vars(score)) for score in some])
+            refused = connector.push([OutgoingScore(**vars(score), **ranges[score.deal_id]) for score in some])
             settle(engine, connection.name, some, refused, now=pd.Timestamp.now("UTC").as_unit("us"))
             failed |= refused
         calls = connector.api_calls
@@ -96,11 +102,14 @@ def push(session: Session, name: str | None, *, progress: Progress) -> Document:
         "written": len(to_write) - len(failed),
         "unchanged": unchanged,
         "failed": [{"deal_id": deal_id, "reason": reason} for deal_id, reason in sorted(failed.items())],
+        "parked": [
+            {"deal_id": deal_id, "reason": why} for deal_id, why in sorted(parked(engine, connection.name).items())
+        ],
         "api_calls": calls,
     }
 
 
-def follow(session: Session, name: str | None, *, progress: Progress) -> Iterator[Document]:
+def follow(session: Session, name: str | None, *, again: bool = False, progress: Progress) -> Iterator[Document]:
     """Push now, and again whenever scores were published, until interrupted: the `push` document of each.
 
     A CRM that fails is tried again until it takes them.
@@ -116,8 +125,8 @@ def follow(session: Session, name: str | None, *, progress: Progress) -> Iterato
         if newest != pushed:
             session.now = pd.Timestamp.now("UTC").as_unit("us")
             try:
-                yield push(session, name, progress=progress)
-                pushed = newest
+                yield push(session, name, again=again, progress=progress)
+                pushed, again = newest, False
             except OtherSideFailed as failure:
                 progress(str(failure), 0.0)
                 pause = PAUSE_AFTER_FAILURE_SECONDS

@@ -1,7 +1,8 @@
 """Scores on their way into a CRM: what is to be written there, what stands there, and what it would not take, and why.
 
 A score waits here from the moment it differs enough from the one the CRM holds until the CRM has taken it. Whoever is
-killed in between writes it again: writing twice is as good as once.
+killed in between writes it again: writing twice is as good as once. One that was refused `PARKED_AFTER` times is
+parked: it stays here with the reason, and is not tried until somebody asks for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from sqlalchemy import Engine, bindparam, delete, select, update
 
 from ledger.database import reading, writing
 from ledger.tables import outbox
+
+PARKED_AFTER = 5
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,27 @@ def enqueue(
 
 
 def waiting(engine: Engine, connection: str) -> list[Waiting]:
-    """What is still to be written into a CRM, by deal_id."""
+    """What is still to be written into a CRM and not parked, by deal_id."""
     names = tuple(Waiting.__dataclass_fields__)
-    query = select(*(outbox.c[name] for name in names)).where(outbox.c.connection == connection, outbox.c.is_waiting)
+    mine = (outbox.c.connection == connection, outbox.c.is_waiting, outbox.c.tries < PARKED_AFTER)
+    query = select(*(outbox.c[name] for name in names)).where(*mine)
     with reading(engine) as begun:
         rows = begun.execute(query.order_by(outbox.c.deal_id)).mappings().all()
     return [Waiting(**{**row, "reasons": tuple(row["reasons"]), "as_of": pd.Timestamp(row["as_of"])}) for row in rows]
+
+
+def parked(engine: Engine, connection: str) -> dict[str, str]:
+    """What was refused too often to be tried again, with the reason given last, by deal_id."""
+    mine = (outbox.c.connection == connection, outbox.c.is_waiting, outbox.c.tries >= PARKED_AFTER)
+    with reading(engine) as begun:
+        rows = begun.execute(select(outbox.c.deal_id, outbox.c.refused_because).where(*mine)).all()
+    return {row.deal_id: str(row.refused_because) for row in rows}
+
+
+def unpark(engine: Engine, connection: str) -> None:
+    """Let what is parked be tried as if it had never been refused."""
+    with writing(engine) as begun:
+        begun.execute(update(outbox).where(outbox.c.connection == connection).values(tries=0))
 
 
 def settle(

@@ -192,5 +192,9 @@ def test_a_deal_that_is_refused_is_named_with_its_reason_and_the_others_are_writ
     assert pushed["written"] == len(others) and pushing.stand_in.scores().keys() == set(others)
     assert [each["deal_id"] for each in pushed["failed"]] == [refused]
     assert "a validation rule says no" in pushed["failed"][0]["reason"]
+    for _ in range(4):
+        pushed = pushing.dealcast("push")
+    assert pushed["parked"] == [{"deal_id": refused, "reason": pushed["failed"][0]["reason"]}]
     pushing.stand_in.refuses.clear()
-    assert pushing.dealcast("push")["written"] == 1
+    assert pushing.dealcast("push")["written"] == 0
+    assert pushing.dealcast("push", "--again")["written"] == 1

@@ -106,9 +106,14 @@ def test_a_score_is_written_with_where_it_comes_from(org, dealcast):
     dealcast("sync")
     first, *_ = open_ids(dealcast.workspace)
     publish(dealcast.workspace, [first], 0.4)
+    settings = dealcast.workspace / "settings.toml"
+    settings.write_text("[holdout]\nshare = 0.999999")  # the one team there is sees no scores
+    assert dealcast("push")["written"] == 0 and org.scores() == {}
+    settings.unlink()
     dealcast("push")
     written = next(deal.written for deal in org.company.deals if deal.written)
     assert (written["Win_Probability__c"], written["Win_Probability_Change__c"]) == (40.0, 4.2)
+    assert (written["Win_Probability_Low__c"], written["Win_Probability_High__c"]) == (30.0, 30.0)
     assert written["Win_Probability_Model__c"] == "m1" and written["Win_Probability_As_Of__c"].endswith("Z")
     assert "Probability" not in written
 

@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import select
 
 from ledger.ledger import open_ledger
-from ledger.outbox import Waiting, enqueue, settle, waiting
+from ledger.outbox import PARKED_AFTER, Waiting, enqueue, parked, settle, unpark, waiting
 from ledger.tables import outbox
 
 NOW = pd.Timestamp("2026-01-05T09:00:00Z")
@@ -79,6 +79,20 @@ def test_a_refused_score_waits_on_with_its_reason(engine):
     settle(engine, "crm", waiting(engine, "crm"), {}, now=NOW)
     with engine.connect() as connection:
         assert set(connection.execute(select(outbox.c.refused_because)).scalars()) == {None}
+
+
+def test_a_score_refused_too_often_is_parked_with_its_reason_until_somebody_asks_for_it(engine):
+    for tries in range(PARKED_AFTER):
+        queue(engine, score("1", 0.4), score("2", 0.5 + tries / 10))
+        assert parked(engine, "crm") == {}
+        settle(engine, "crm", waiting(engine, "crm"), {"1": "locked for good"}, now=NOW)
+    queue(engine, score("1", 0.9), score("2", 0.1))
+    assert [each.deal_id for each in waiting(engine, "crm")] == ["2"]
+    assert parked(engine, "crm") == {"1": "locked for good"}
+    unpark(engine, "crm")
+    assert [each.deal_id for each in waiting(engine, "crm")] == ["1", "2"] and parked(engine, "crm") == {}
+    settle(engine, "crm", waiting(engine, "crm"), {}, now=NOW)
+    assert waiting(engine, "crm") == []
 
 
 def test_a_deal_that_is_no_longer_scored_is_not_written(engine):
