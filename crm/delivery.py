@@ -15,6 +15,7 @@ from crm.errors import DataUnusable, Detail, UsageError
 from crm.mapping_tables import MappedFolder
 from crm.plain import to_plain
 from crm.reading import Delivered, RawTable, find_file, kind_of, quarantine_header, read_file, type_rows
+from crm.spreadsheet import safe_text
 from crm.store import Manifest
 from crm.tables import CrmTables
 from crm.values import Kind
@@ -175,7 +176,7 @@ def _write_quarantine(path: Path, raw: RawTable, rows: Delivered) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(quarantine_header(raw))
-        lines.writerows(rows.quarantine)
+        lines.writerows([safe_text(str(cell)) for cell in row] for row in rows.quarantine)
 
 
 def _no_deals(source: Path, mapped: MappedFolder | None) -> DataUnusable:

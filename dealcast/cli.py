@@ -212,7 +212,7 @@ def review(
     with progress_of("review") as progress:
         document = reviews.review(session, as_of=as_of, period_start=period_start, progress=progress)
     if out is not None:
-        write_table(document["rows"], out)
+        export(session, document["rows"], out, "review")
     session.hand_over({**document, "out": out}, display.show_review)
 
 
@@ -239,10 +239,16 @@ def hand_over_rows(
     """Write the rows to the file asked for; without one they are part of the document."""
     document["out"] = out
     if out is not None:
-        write_table(document[rows], out)
+        export(session, document[rows], out, rows)
         if session.as_json:
             del document[rows]
     session.hand_over(document, show)
+
+
+def export(session: Session, rows: Any, out: Path, what: str) -> None:
+    """Write rows to a file, and down that they were."""
+    write_table(rows, out)
+    session.ledger.record(session.user, "exported", what, at=session.now, rows=len(rows), file=out.name)
 
 
 @app.command()
@@ -446,7 +452,7 @@ def features_build(
 def keys_create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who or what will use it.")],
-    scope: Annotated[str, typer.Option("--scope", metavar="SCOPES", help="Of read,what_if,events,calls,admin.")],
+    scope: Annotated[str, typer.Option("--scope", metavar="SCOPES", help="Of read,what_if,events,calls,panel,admin.")],
     user: Annotated[
         str | None, typer.Option("--user", metavar="USER_ID", help="It sees what this user may see; none: everything.")
     ] = None,
@@ -474,6 +480,16 @@ def keys_revoke(context: typer.Context, key: Annotated[str, typer.Argument(metav
 
     session: Session = context.obj
     session.hand_over(keys.revoke(session, key), display.show_pairs)
+
+
+@app.command()
+def audit(
+    context: typer.Context,
+    last: Annotated[int, typer.Option("--last", metavar="N", min=1, help="So many of the newest entries.")] = 100,
+) -> None:
+    """Who did what when: keys, sign-ins, refusals, promotions, exports."""
+    session: Session = context.obj
+    session.hand_over({"entries": session.ledger.recorded(last)}, display.show_audit)
 
 
 @app.command()

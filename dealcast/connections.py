@@ -159,24 +159,38 @@ def read_secret(workspace: Path, name: str, environ: Mapping[str, str] = os.envi
         If there is none and there must be, or others may read the file.
     """
     word = CONNECTORS[name].secret
-    variable = f"DEALCAST_{name}_{word}".upper()
-    if given := environ.get(variable):
+    secret = find_secret(workspace, name, word, environ)
+    if secret or not CONNECTORS[name].needs_secret:
+        return secret
+    said = word.replace("_", " ")
+    rule = f"the {said} stands in {_variable(name, word)} or, as `{word}` under [{name}], in {workspace / SECRETS}"
+    raise UsageError(f"No {said} for {name}.", Detail("secret", None, rule, f"Set {_variable(name, word)}."))
+
+
+def find_secret(workspace: Path, name: str, word: str, environ: Mapping[str, str] = os.environ) -> str:
+    """A secret from the environment, else from `secrets.toml`; empty where neither has it.
+
+    Raises
+    ------
+    UsageError
+        If others may read the file.
+    """
+    if given := environ.get(_variable(name, word)):
         return given
     path = workspace / SECRETS
-    if path.exists():
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            detail = Detail(str(path), f"{mode:04o}", "only its owner may read it (0600)", f"chmod 600 {path}")
-            raise UsageError("Others can read the secrets.", detail)
-        section = _read_toml(path, f'Two lines: [{name}] and {word} = "…"').get(name)
-        secret = section.get(word) if isinstance(section, dict) else None
-        if isinstance(secret, str) and secret:
-            return secret
-    if not CONNECTORS[name].needs_secret:
+    if not path.exists():
         return ""
-    said = word.replace("_", " ")
-    rule = f"the {said} stands in {variable} or, as `{word}` under [{name}], in {path}"
-    raise UsageError(f"No {said} for {name}.", Detail("secret", None, rule, f"Set {variable}."))
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        detail = Detail(str(path), f"{mode:04o}", "only its owner may read it (0600)", f"chmod 600 {path}")
+        raise UsageError("Others can read the secrets.", detail)
+    section = _read_toml(path, f'Two lines: [{name}] and {word} = "…"').get(name)
+    secret = section.get(word) if isinstance(section, dict) else None
+    return secret if isinstance(secret, str) else ""
+
+
+def _variable(name: str, word: str) -> str:
+    return f"DEALCAST_{name}_{word}".upper()
 
 
 def _read_toml(path: Path, next_step: str) -> dict[str, Any]:

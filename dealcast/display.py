@@ -429,6 +429,21 @@ def show_keys(console: Console, document: Document) -> None:
     table(console, columns, rows)
 
 
+def show_audit(console: Console, document: Document) -> None:
+    """Who did what when."""
+    columns = ("at", "who", "action", "about", "details")
+    rows = [
+        [
+            ", ".join(f"{name} {text(value)}" for name, value in entry[column].items())
+            if column == "details"
+            else text(entry[column])
+            for column in columns
+        ]
+        for entry in document["entries"]
+    ]
+    table(console, columns, rows)
+
+
 def show_diagnosis(console: Console, document: Document) -> None:
     """What is well and what is not, with the next step."""
     rows = [

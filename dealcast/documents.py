@@ -13,6 +13,7 @@ import pyarrow.parquet
 
 from crm.errors import Detail, UsageError
 from crm.plain import to_plain
+from crm.spreadsheet import safe_text
 from ledger.errors import Trouble
 
 SUFFIXES = (".parquet", ".csv")
@@ -48,7 +49,8 @@ def check_out(path: Path | None) -> None:
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as Parquet or CSV, whole or not at all.
 
-    Ids are text, lists become JSON text, dates are dates, instants UTC (`...Z` in CSV).
+    Ids are text, lists become JSON text, dates are dates, instants UTC (`...Z` in CSV). In CSV, text that a spreadsheet
+    would run as a formula has an apostrophe in front (`crm.spreadsheet`).
     """
     check_out(path)
     written = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -69,7 +71,8 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 def _as_csv(column: pd.Series) -> pd.Series:
     if column.dtype.kind == "M":
         return _days_or_instants(column)
-    return column.map(_as_text).astype("str") if column.dtype == object else column
+    text = column.map(_as_text).astype("str") if column.dtype == object else column
+    return text.map(safe_text, na_action="ignore") if pd.api.types.is_string_dtype(text) else text
 
 
 def _days_or_instants(column: pd.Series) -> pd.Series:

@@ -23,7 +23,7 @@ def create(session: Session, name: str, scopes: Sequence[str], user_id: str | No
             detail = Detail("--user", user_id, "a user_id of the imported users", "Import the user, or correct the id.")
             raise UsageError(f"There is no user {user_id}.", detail)
     wanted = [scope.strip() for scope in scopes]
-    secret, key = session.ledger.create_key(name, wanted, user_id=user_id, now=session.now)
+    secret, key = session.ledger.create_key(name, wanted, user_id=user_id, by=session.user, now=session.now)
     return {"key": secret, **_shown(key)}
 
 
@@ -34,7 +34,7 @@ def list_all(session: Session) -> dict[str, Any]:
 
 def revoke(session: Session, key_id_or_name: str) -> dict[str, Any]:
     """End a key at once."""
-    return _shown(session.ledger.revoke_key(key_id_or_name, now=session.now))
+    return _shown(session.ledger.revoke_key(key_id_or_name, by=session.user, now=session.now))
 
 
 def _shown(key: ApiKey) -> dict[str, Any]:

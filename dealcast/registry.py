@@ -90,7 +90,9 @@ def must_exist(workspace: Path, version: str) -> None:
 
 def promote(session: Session, version: str, reason: str) -> dict[str, Any]:
     """Make a model the champion, here and in the registry."""
+    ledger = session.ledger  # opened first: what is done is written down
     promotion = set_champion(session.workspace, version, by=session.user, reason=reason, at=session.now)
+    ledger.record(session.user, "promoted", version, at=session.now, reason=reason)
     tracking = _tracking()
     if tracking:
         tracking.set_alias(session.workspace, CHAMPION, version)

@@ -20,6 +20,7 @@ from rich import progress as bars
 from rich.console import Console
 
 from crm.errors import DealcastError, Detail
+from dealcast.connections import find_secret
 from dealcast.documents import error_document, render_document
 from dealcast.settings import Settings, read_settings
 from ledger.errors import LedgerError, Trouble
@@ -71,6 +72,7 @@ class Session:
                 workers=workers or self.settings.workers,
                 ledger_url=self.settings.ledger_url,
                 access=self.settings.access,
+                client_secret=find_secret(self.workspace, "oidc", "client_secret"),
             )
 
     def hand_over(self, document: Any, show: Callable[[Console, Any], None]) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,14 +13,24 @@ from typing import Any
 from crm.errors import Detail, UsageError
 from ledger.database import parse_url
 from models.holdout import Holdout
-from serving.access import LISTED, Access
+from serving.access import LISTED, Access, Oidc, is_safe
 
 FILE = "settings.toml"
+ADDRESS = re.compile(r"https?://[A-Za-z0-9*.\[\]:-]+")
 KNOWN: dict[str, dict[str, type]] = {
     "ledger": {"url": str},
-    "service": {"host": str, "port": int, "workers": int},
+    "service": {"host": str, "port": int, "workers": int, "public_url": str},
     "authority": dict.fromkeys(LISTED, list),
     "holdout": {"share": float, "key": str, "since": str},
+    "oidc": {
+        "issuer": str,
+        "client_id": str,
+        "audience": str,
+        "groups_claim": str,
+        **dict.fromkeys(("admin_groups", "revops_groups", "executive_groups"), list),
+    },
+    "panel": {"frame_ancestors": list},
+    "limits": {"requests_per_minute": int, "failures_per_minute": int},
 }
 KINDS = {int: "a whole number", float: "a number with a point, such as 0.2", str: "a text", list: "a list of texts"}
 TEMPLATE = """\
@@ -34,6 +45,8 @@ TEMPLATE = """\
 # host = "127.0.0.1"
 # port = 3000
 # workers = 1    # processes that answer; each keeps all scores in memory
+# Where browsers reach it, if not there: "https://dealcast.example.com".
+# public_url = ""
 
 [authority]
 # Who sees the whole company: the e-mail with which somebody signs in, or the user_id that a key is made for.
@@ -47,6 +60,25 @@ TEMPLATE = """\
 # share = 0.0
 # key = ""
 # since = "YYYY-MM-DD"
+
+# [oidc]
+# People sign in with the company's identity provider. Its secret, if it has one: DEALCAST_OIDC_CLIENT_SECRET.
+# issuer = "https://login.example.com"
+# client_id = "dealcast"
+# audience = "dealcast"
+# groups_claim = "groups"
+# admin_groups = []
+# revops_groups = []
+# executive_groups = []
+
+[panel]
+# The CRM's addresses, which may show a deal's panel in a frame: "https://crm.example.com".
+# frame_ancestors = []
+
+[limits]
+# Of one key, by each process that serves (0: any number), and of one address with wrong keys.
+# requests_per_minute = 60000
+# failures_per_minute = 30
 """
 
 
@@ -80,13 +112,23 @@ def read_settings(workspace: Path, environ: Mapping[str, str] = os.environ) -> S
         raise UsageError(f"{workspace / FILE} has settings that are not understood.", *wrong)
     url = environ.get("DEALCAST_LEDGER_URL") or stored.get("ledger", {}).get("url")
     url = url or f"sqlite:///{(workspace / 'dealcast.db').resolve()}"
-    return Settings(workspace, url, **stored.get("service", {}), access=_access(stored))
+    listening = {
+        name: value for name, value in stored.get("service", {}).items() if name in ("host", "port", "workers")
+    }
+    return Settings(workspace, url, **listening, access=_access(stored))
 
 
 def _access(stored: Mapping[str, Any]) -> Access:
-    return Access(
-        **{name: tuple(value) for name, value in stored.get("authority", {}).items()}, holdout=_holdout(stored)
-    )
+    given = {
+        name: value for section in ("authority", "panel", "limits") for name, value in stored.get(section, {}).items()
+    }
+    oidc = Oidc(**_frozen(stored["oidc"])) if "oidc" in stored else None
+    public_url = stored.get("service", {}).get("public_url", "").rstrip("/")
+    return Access(**_frozen(given), oidc=oidc, public_url=public_url, holdout=_holdout(stored))
+
+
+def _frozen(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def _holdout(stored: Mapping[str, Any]) -> Holdout:
@@ -126,10 +168,33 @@ def _wrong_keys(stored: Mapping[str, Any], path: Path) -> Iterator[Detail]:
                 isinstance(value, list) and not all(isinstance(each, str) for each in value)
             ):
                 yield Detail(where, None if key == "url" else str(value), KINDS[kind], "correct the value")
-            elif key == "port" and value not in range(1, 65536):
-                yield Detail(where, str(value), "a port from 1 to 65535", "choose a free port")
-            elif key == "workers" and value not in range(1, 257):
-                yield Detail(where, str(value), "1 to 256 processes", "one for each processor is enough")
+            elif trouble := _trouble(key, value):
+                yield Detail(where, str(value), *trouble)
+    if isinstance(stored.get("oidc"), dict):
+        for key in ("issuer", "client_id"):
+            if not stored["oidc"].get(key):
+                yield Detail(
+                    f"{path}, [oidc] {key}", None, "a text: the identity provider's", "add it, or remove [oidc]"
+                )
+
+
+def _trouble(key: str, value: Any) -> tuple[str, str] | None:
+    """The rule that a value breaks, and the next step."""
+    if key == "port" and value not in range(1, 65536):
+        return "a port from 1 to 65535", "choose a free port"
+    if key == "workers" and value not in range(1, 257):
+        return "1 to 256 processes", "one for each processor is enough"
+    if key == "issuer" and not is_safe(value):
+        return "https://HOST…, as its tokens name it (http on this machine alone)", "correct the address"
+    if key == "public_url" and value and not ADDRESS.fullmatch(value.rstrip("/")):
+        return "http://HOST or https://HOST, with a port if need be", "correct the address"
+    if key == "frame_ancestors" and not all(ADDRESS.fullmatch(each) for each in value):
+        return "addresses such as https://crm.example.com, without a path", "correct the address"
+    if key == "requests_per_minute" and value < 0:
+        return "0 (any number) or more", "choose a number"
+    if key == "failures_per_minute" and value < 1:
+        return "1 or more", "choose a number"
+    return None
 
 
 def _unknown(where: str, name: str, known: Mapping[str, object]) -> Detail:

@@ -92,6 +92,9 @@ def train_model(
         by=session.user,
         progress=progress,
     )
+    if report.verdict.moves_champion:
+        version, reason = report.bundle.model_version, "; ".join(report.verdict.reasons)
+        session.ledger.record(session.user, "promoted", version, at=session.now, reason=reason)
     return report.to_dict()
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, select, update
 
+from ledger.audit import enter
 from ledger.database import reading, writing
 from ledger.errors import LedgerError, Trouble
 from ledger.tables import api_key, browser_session
 
-SCOPES = ("read", "what_if", "events", "calls", "admin")
+SCOPES = ("read", "what_if", "events", "calls", "panel", "admin")
 SECRET_PREFIX = "dc_"
 SESSION_PREFIX = "ds_"
 SESSION_LASTS = pd.Timedelta(hours=12)
@@ -47,6 +48,28 @@ class ApiKey:
         return scope in self.scopes or "admin" in self.scopes
 
 
+@dataclass(frozen=True)
+class Person:
+    """Somebody who signed in without a key.
+
+    Attributes
+    ----------
+    email : verified, in small letters; empty for who came by the link that `serve` printed.
+    name : to be greeted with.
+    authority : executive, revops or admin, given by groups of the identity provider; None if none.
+    expires_at : the moment from which it opens nothing; None: its session says.
+    """
+
+    email: str
+    name: str
+    authority: str | None = None
+    expires_at: pd.Timestamp | None = None
+
+    def opens_at(self, moment: pd.Timestamp) -> bool:
+        """Whether it is not over at the moment."""
+        return self.expires_at is None or moment < self.expires_at
+
+
 class KeyRing:
     """The keys in one database."""
 
@@ -60,6 +83,7 @@ class KeyRing:
         *,
         user_id: str | None = None,
         expires_at: pd.Timestamp | None = None,
+        by: str = "(unknown)",
         now: pd.Timestamp,
     ) -> tuple[str, ApiKey]:
         """Make a key and return its secret, which nobody can read again, beside what is stored of it.
@@ -92,31 +116,29 @@ class KeyRing:
         with writing(self.engine) as connection:
             row = {**vars(key), "scopes": list(key.scopes), "secret_hash": hash_of(secret)}
             connection.execute(api_key.insert(), row)
+            enter(connection, by, "key created", key.key_id, at=now, scopes=list(key.scopes), user_id=user_id)
         return secret, key
 
-    def authenticate(self, secret: str, *, now: pd.Timestamp) -> ApiKey | None:
-        """The key that this secret, or the token of a browser's session, opens at the moment, or None.
+    def authenticate(self, secret: str, *, now: pd.Timestamp) -> ApiKey | Person | None:
+        """The key that a secret opens at the moment, or who signed in with the session that it stands for, or None.
 
         Both are hashed before the look-up, so no comparison's duration tells anything about what is stored;
         256 random bits need no slow hash.
         """
-        query = select(api_key).where(api_key.c.secret_hash == hash_of(secret))
-        if secret.startswith(SESSION_PREFIX):
-            query = select(api_key).join(browser_session)
-            query = query.where(browser_session.c.token_hash == hash_of(secret), browser_session.c.expires_at > now)
         with reading(self.engine) as connection:
+            query = select(api_key).where(api_key.c.secret_hash == hash_of(secret))
+            if secret.startswith(SESSION_PREFIX):
+                mine = browser_session.c.token_hash == hash_of(secret)
+                mine &= browser_session.c.expires_at > now
+                row = connection.execute(select(browser_session).where(mine)).mappings().first()
+                if row is None:
+                    return None
+                if row["person"] is not None:
+                    return Person(**{**row["person"], "expires_at": pd.Timestamp(row["expires_at"])})
+                query = select(api_key).where(api_key.c.key_id == row["key_id"])
             row = connection.execute(query).mappings().first()
         key = None if row is None else key_of(row)
         return key if key is not None and key.opens_at(now) else None
-
-    def open_session(self, key: ApiKey, *, now: pd.Timestamp) -> str:
-        """Sign a browser in with a key: the token of its session, which ends with the key or after half a day."""
-        token = SESSION_PREFIX + secrets.token_urlsafe(32)
-        row = {"token_hash": hash_of(token), "key_id": key.key_id, "expires_at": now + SESSION_LASTS}
-        with writing(self.engine) as connection:
-            connection.execute(delete(browser_session).where(browser_session.c.expires_at <= now))
-            connection.execute(browser_session.insert(), row)
-        return token
 
     def list_keys(self) -> list[ApiKey]:
         """Every key ever made, oldest first."""
@@ -124,7 +146,7 @@ class KeyRing:
             rows = connection.execute(select(api_key).order_by(api_key.c.created_at, api_key.c.key_id)).mappings().all()
         return [key_of(row) for row in rows]
 
-    def revoke_key(self, key_id_or_name: str, *, now: pd.Timestamp) -> ApiKey:
+    def revoke_key(self, key_id_or_name: str, *, by: str = "(unknown)", now: pd.Timestamp) -> ApiKey:
         """End a key from this moment on and return it; a key already revoked stays as it was.
 
         Raises
@@ -139,6 +161,8 @@ class KeyRing:
         ended = [key.key_id for key in named if key.revoked_at is None]
         with writing(self.engine) as connection:
             connection.execute(update(api_key).where(api_key.c.key_id.in_(ended)).values(revoked_at=now))
+            for key_id in ended:
+                enter(connection, by, "key revoked", key_id, at=now)
         return next(key for key in reversed(self.list_keys()) if key.key_id == named[-1].key_id)
 
 

@@ -12,11 +12,13 @@ from typing import Any, Literal
 import pandas as pd
 from sqlalchemy import Connection, Select, and_, func, select
 
+from ledger.audit import Audit
 from ledger.database import open_engine, reading, writing
 from ledger.inbox import Inbox
 from ledger.keys import KeyRing
 from ledger.people import People
 from ledger.tables import Day, UtcInstant, forecast_entry, publication, score_entry
+from ledger.visits import Visits
 
 Kind = Literal["scores", "forecast"]
 Basis = Literal["published", "replayed"]
@@ -47,7 +49,7 @@ class Publication:
     publication_id: int | None = None
 
 
-class Ledger(KeyRing, Inbox, People):
+class Ledger(KeyRing, Visits, Audit, Inbox, People):
     """What was published, what systems and people told, and the keys of the service, in one database."""
 
     def publish_scores(self, head: Publication, scores: pd.DataFrame) -> Publication:

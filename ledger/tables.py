@@ -172,8 +172,6 @@ model_reading = Table(
     Column("read_at", UtcInstant, nullable=False, doc="when the service last told the model's number"),
 )
 
-APPEND_ONLY = (publication, score_entry, forecast_entry, event, call_entry, override_entry)
-
 api_key = Table(
     "api_key",
     metadata,
@@ -191,9 +189,33 @@ browser_session = Table(
     "browser_session",
     metadata,
     Column("token_hash", Text, primary_key=True, doc="sha256 of what the browser's cookie holds"),
-    Column("key_id", ForeignKey("api_key.key_id"), nullable=False, doc="the key that signed in"),
+    Column("key_id", ForeignKey("api_key.key_id"), doc="the key that signed in; null for a person"),
+    Column("person", JSON, doc="who signed in without a key: email, name, authority; null for a key"),
     Column("expires_at", UtcInstant, nullable=False),
 )
+
+ticket = Table(
+    "ticket",
+    metadata,
+    Column("token_hash", Text, primary_key=True, doc="sha256 of the secret in the link"),
+    Column("purpose", Text, nullable=False, doc="sign_in, panel or oidc"),
+    Column("content", JSON, nullable=False, doc="what it opens"),
+    Column("expires_at", UtcInstant, nullable=False),
+)
+
+audit_entry = Table(
+    "audit_entry",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("at", UtcInstant, nullable=False),
+    Column("who", Text, nullable=False, doc="a key, a person's pseudonym, an account of the machine, an address"),
+    Column("action", Text, nullable=False),
+    Column("about", Text, doc="the id of what it was done to"),
+    Column("details", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+APPEND_ONLY = (publication, score_entry, forecast_entry, event, call_entry, override_entry, audit_entry)
 
 outbox = Table(
     "outbox",

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
@@ -21,18 +22,36 @@ from ledger.errors import LedgerError
 from ledger.ledger import open_ledger
 from serving import metrics, traces
 from serving.access import Access
-from serving.door import Door, Guard
+from serving.answers import (
+    Alive,
+    CallsAnswer,
+    DealAnswer,
+    EventsAnswer,
+    ForecastAnswer,
+    ModelAnswer,
+    OverridesAnswer,
+    Ready,
+    ScoreAnswer,
+    WhatIfAnswer,
+    answers,
+)
+from serving.auth import Gate
+from serving.callers import UsersByEmail
+from serving.door import Door
 from serving.errors import answer_explained, answer_http, answer_invalid, nobody_sees
 from serving.forecasts import answer_forecast
 from serving.given import Asker, Now, Reader, Sender, Speaker, head_of, is_stale, wall_clock
+from serving.guard import Guard
 from serving.intake import answer_events
 from serving.known_keys import KnownKeys
+from serving.oidc import Provider
 from serving.pages.every import add_pages
 from serving.pages.home import or_page
+from serving.panel import add_panel_links
 from serving.pressure import Pressure
 from serving.readiness import Drain, limits_of, readiness
 from serving.readings import Readings, Said
-from serving.rules import OPEN, Needs, check_rules
+from serving.rules import OPEN, Needs, check_rules, describe_keys
 from serving.said import answer_calls, answer_overrides, scores_told
 from serving.schema import (
     CallsRequest,
@@ -43,6 +62,7 @@ from serving.schema import (
     WhatIfRequest,
     rows_of,
 )
+from serving.sign_in import add_sign_in
 from serving.state import Follower
 from serving.what_if import answer_what_if
 from serving.worker import Worker
@@ -50,8 +70,16 @@ from serving.worker import Worker
 LOAD_SECONDS = 60.0
 """So long a worker that starts waits for model and data before it takes requests; then it says that it has none."""
 
+ABOUT = """Win probabilities of deals, and what a period will bring.
 
-def create_api(workspace: Path, ledger_url: str, access: Access | None = None) -> FastAPI:
+Every call but `/livez` and `/readyz` needs a key (`x-api-key`) or a bearer token: a key's secret, or a token of the
+company's identity provider. What a caller may not see does not exist (404), in lists and in sums too. Instants are UTC,
+money is in base currency, unknown is null. Every failure has one shape (`Failure`)."""
+
+
+def create_api(
+    workspace: Path, ledger_url: str, access: Access | None = None, *, client_secret: str | None = None
+) -> FastAPI:
     """The service of one workspace; the ledger is opened, and the newest state loaded, when the server starts."""
 
     provider = traces.begin_traces() if traces.are_wanted() else None
@@ -63,6 +91,7 @@ def create_api(workspace: Path, ledger_url: str, access: Access | None = None) -
         api.state.ledger = open_ledger(ledger_url)
         api.state.keys = KnownKeys(api.state.ledger)
         api.state.follower = Follower(workspace, api.state.ledger, (access or Access()).holdout)
+        api.state.gate = gate_for(api, access or Access(), client_secret)
         api.state.worker = Worker(workspace, api.state.ledger, api.state.follower)
         api.state.readings = Readings(api.state.ledger)
         api.state.said = Said(api.state.ledger)
@@ -80,10 +109,17 @@ def create_api(workspace: Path, ledger_url: str, access: Access | None = None) -
         if provider is not None:
             provider.shutdown()
 
-    api = FastAPI(title="dealcast", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
+    api = FastAPI(
+        title="dealcast",
+        version=version("dealcast"),
+        description=ABOUT,
+        lifespan=lifespan,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
     api.state.drain = Drain()
     # The last one added is the outermost.
-    api.add_middleware(Guard, keys=lambda: cast(KnownKeys, api.state.keys), access=access)
+    api.add_middleware(Guard, gate=lambda: cast(Gate, api.state.gate))
     api.add_middleware(Pressure)
     api.add_middleware(Door)
     if provider is not None:
@@ -96,9 +132,23 @@ def create_api(workspace: Path, ledger_url: str, access: Access | None = None) -
     add_forecasts(api)
     add_what_is_told(api)
     add_operations(api)
+    add_sign_in(api)
+    add_panel_links(api)
     add_pages(api)
     check_rules(api)
+    describe_keys(api)
     return api
+
+
+def gate_for(api: FastAPI, access: Access, client_secret: str | None) -> Gate:
+    """What tells who asks."""
+    follower: Follower = api.state.follower
+    provider = None if access.oidc is None else Provider(access.oidc, client_secret)
+
+    def users() -> UsersByEmail | None:
+        return None if follower.state is None else follower.state.users_by_email
+
+    return Gate(api.state.ledger, api.state.keys, access, users, provider)
 
 
 # -- routes ----------------------------------------------------------------------------------------------------------
@@ -107,7 +157,7 @@ def create_api(workspace: Path, ledger_url: str, access: Access | None = None) -
 def add_scores(api: FastAPI) -> None:
     """Scores of open deals, and one deal with what was said of it."""
 
-    @api.post("/v1/score", summary="Score open deals by id")
+    @api.post("/v1/score", summary="Score open deals by id", responses=answers(ScoreAnswer, "invalid", "too_large"))
     async def score(asked: ScoreRequest, caller: Reader, state: Now, request: Request) -> Response:
         seen = [deal_id for deal_id in asked.deal_ids if state.may_see_deal(caller.viewer, deal_id)]
         scores = [score for deal_id in seen if (score := state.score_for(caller.viewer, deal_id))]
@@ -127,7 +177,11 @@ def add_scores(api: FastAPI) -> None:
             }
         )
 
-    @api.post("/v1/what_if", summary="Score deals as they would be; nothing is stored")
+    @api.post(
+        "/v1/what_if",
+        summary="Score deals as they would be; nothing is stored",
+        responses=answers(WhatIfAnswer, "invalid", "too_large"),
+    )
     def what_if(asked: WhatIfRequest, caller: Asker, state: Now, request: Request) -> Response:
         follower: Follower = request.app.state.follower
         answer = answer_what_if(asked, state, follower.ledger, workspace=follower.workspace, viewer=caller.viewer)
@@ -135,7 +189,11 @@ def add_scores(api: FastAPI) -> None:
         request.app.state.readings.told(caller, scores_told(told))
         return JSONResponse(answer)
 
-    @api.get("/v1/deals/{deal_id:path}", summary="One deal, its score, and what was published of it")
+    @api.get(
+        "/v1/deals/{deal_id:path}",
+        summary="One deal, its score, and what was published of it",
+        responses=answers(DealAnswer, "not_found", "invalid"),
+    )
     def deal(deal_id: str, caller: Reader, state: Now, request: Request) -> Response:
         standing = state.standing_of(deal_id)
         if standing is None or not state.may_see_deal(caller.viewer, deal_id):
@@ -159,7 +217,11 @@ def add_scores(api: FastAPI) -> None:
 def add_forecasts(api: FastAPI) -> None:
     """What a period will bring, node by node."""
 
-    @api.post("/v1/forecast", summary="Forecast a period's bookings")
+    @api.post(
+        "/v1/forecast",
+        summary="Forecast a period's bookings",
+        responses=answers(ForecastAnswer, "invalid", "too_large", "not_found"),
+    )
     def forecast(asked: ForecastRequest, caller: Reader, state: Now, request: Request) -> Response:
         return JSONResponse(
             answer_forecast(
@@ -177,21 +239,36 @@ def add_forecasts(api: FastAPI) -> None:
 def add_what_is_told(api: FastAPI) -> None:
     """What systems and people tell the service; it is written down before the answer."""
 
-    @api.post("/v1/events", summary="Tell what changed in the CRM")
+    @api.post(
+        "/v1/events",
+        summary="Tell what changed in the CRM",
+        status_code=202,
+        responses=answers(EventsAnswer, "invalid", "too_large", status=202),
+    )
     def events(asked: EventsRequest, caller: Sender, state: Now, request: Request) -> Response:
         answer = answer_events(asked, caller, state, request.app.state.ledger, now=wall_clock())
         if any(result["status"] == "accepted" for result in answer["results"]):
             request.app.state.worker.wake()
         return JSONResponse(answer, 202)
 
-    @api.post("/v1/calls", summary="Submit forecast calls")
+    @api.post(
+        "/v1/calls",
+        summary="Submit forecast calls",
+        status_code=202,
+        responses=answers(CallsAnswer, "invalid", "too_large", "not_found", "conflict", status=202),
+    )
     def calls(asked: CallsRequest, caller: Speaker, state: Now, request: Request) -> Response:
         request.app.state.readings.write()
         answer = answer_calls(asked, caller, state, request.app.state.ledger, now=wall_clock())
         request.app.state.worker.wake()
         return JSONResponse(answer, 202)
 
-    @api.post("/v1/overrides", summary="Say against the model")
+    @api.post(
+        "/v1/overrides",
+        summary="Say against the model",
+        status_code=202,
+        responses=answers(OverridesAnswer, "invalid", "too_large", "not_found", status=202),
+    )
     def overrides(asked: OverridesRequest, caller: Speaker, state: Now, request: Request) -> Response:
         request.app.state.readings.write()
         answer = answer_overrides(asked, caller, state, request.app.state.ledger, now=wall_clock())
@@ -201,17 +278,19 @@ def add_what_is_told(api: FastAPI) -> None:
 def add_operations(api: FastAPI) -> None:
     """The model in use, and what operators ask."""
 
-    @api.get("/v1/model", summary="The model in use and how good it is")
+    @api.get("/v1/model", summary="The model in use and how good it is", responses=answers(ModelAnswer))
     def model(caller: Reader, state: Now, request: Request) -> Response:
         moments = {name: pd.Timestamp(state.card[name]) for name in ("trained_as_of", "promoted_at")}
         limits = [*state.card["limits"], *limits_of(request.app.state.follower)]
         return JSONResponse(to_plain({**state.card, **moments, "limits": limits}))
 
-    @api.get("/livez", summary="Is the process alive?", dependencies=[Depends(OPEN)])
+    @api.get(
+        "/livez", summary="Is the process alive?", responses=answers(Alive, rule=False), dependencies=[Depends(OPEN)]
+    )
     async def livez() -> Response:
         return JSONResponse({"status": "alive"})
 
-    @api.get("/readyz", summary="Can it answer?", dependencies=[Depends(OPEN)])
+    @api.get("/readyz", summary="Can it answer?", responses=answers(Ready, rule=False), dependencies=[Depends(OPEN)])
     async def readyz(request: Request) -> Response:
         its = request.app.state
         return JSONResponse(readiness(its.follower, its.worker, its.readings, its.drain))
@@ -220,7 +299,13 @@ def add_operations(api: FastAPI) -> None:
     def described(caller: Reader) -> Response:
         return JSONResponse(api.openapi())
 
-    @api.get("/metrics", summary="Metrics for Prometheus", dependencies=[Depends(Needs("admin", but_here=True))])
+    @api.get(
+        "/metrics",
+        summary="Metrics for Prometheus",
+        response_class=PlainTextResponse,
+        responses=answers(None),
+        dependencies=[Depends(Needs("admin", but_here=True))],
+    )
     def exposed() -> Response:
         return PlainTextResponse(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
 

@@ -1,90 +1,87 @@
-"""Who asks: the key behind a request, the browser that signed in with one, and what each may see."""
+"""Who asks: what a request brings (a key, a session, an identity provider's token), and who the caller therefore is."""
 
-import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 import pandas as pd
+from anyio.to_thread import run_sync
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
 
 from crm.errors import Detail
-from ledger.keys import SESSION_LASTS
+from ledger.keys import SECRET_PREFIX, SESSION_PREFIX
 from ledger.ledger import Ledger
 from serving.access import Access
-from serving.callers import Caller, caller_with
+from serving.callers import Caller, UsersByEmail, caller_known
+from serving.cookies import READS, SESSION_COOKIE, csrf_token_fits
 from serving.errors import Forbidden, Unauthorized
 from serving.known_keys import KnownKeys
-from serving.pages.frame import CSRF_COOKIE, show
-
-SESSION_COOKIE = "dealcast_session"
-READS = ("GET", "HEAD", "OPTIONS")
+from serving.oidc import Provider
 
 
-async def caller_of(request: Request, keys: KnownKeys, access: Access) -> Caller | None:
+@dataclass(frozen=True)
+class Gate:
+    """What tells who asks.
+
+    Attributes
+    ----------
+    keys : the keys and sessions of the ledger.
+    access : what the settings say.
+    users : the CRM's user_ids by e-mail; None before data are loaded.
+    provider : the identity provider; None if there is none.
+    """
+
+    ledger: Ledger
+    keys: KnownKeys
+    access: Access
+    users: Callable[[], UsersByEmail | None]
+    provider: Provider | None = None
+
+
+async def caller_of(request: Request, gate: Gate) -> Caller | None:
     """Who sends the request, by `x-api-key`, a bearer token or a browser's session; None where nobody says.
 
     Raises
     ------
     Unauthorized
-        The key or session does not exist, or is over.
+        The key, token or session does not exist, or is over.
     Forbidden
-        A browser writes without the token of its own page.
+        A browser writes without the token of its own page, or nobody knows which user somebody is.
     """
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     secret = request.headers.get("x-api-key") or (token.strip() if kind.lower() == "bearer" else None)
+    if secret is not None and secret.startswith(SESSION_PREFIX):
+        raise opens_nothing()  # a session is a browser's: elsewhere it would pass without the token of its page
     from_browser = secret is None
     secret = request.cookies.get(SESSION_COOKIE) if secret is None else secret
-    if not secret:
+    if not secret or (from_browser and not secret.startswith(SESSION_PREFIX)):
         return None
-    key = await keys.key_of(secret)
-    if key is None:
-        raise Unauthorized(
-            "The key opens nothing.",
-            Detail("x-api-key", None, "a key that exists and is neither expired nor revoked", "ask for a new key"),
-        )
-    # Scripts send the token of their page as a header, plain forms in the address they are sent to.
-    token_sent = request.headers.get("x-csrf-token") or request.query_params.get("csrf_token")
-    if from_browser and request.method not in READS and not csrf_token_fits(request, token_sent):
+    if gate.provider is not None and not from_browser and not secret.startswith(SECRET_PREFIX):
+        who = await run_sync(gate.provider.person_of_bearer, secret, pd.Timestamp.now("UTC"))
+        return caller_known(who, gate.access, gate.users())
+    found = await gate.keys.key_of(secret)
+    if found is None:
+        raise opens_nothing()
+    if from_browser and request.method not in READS and not csrf_token_fits(request, await token_sent(request)):
         raise Forbidden("The request does not come from a page of this service.")
-    return caller_with(key, access)
+    return caller_known(found, gate.access, gate.users())
 
 
-def csrf_token_fits(request: Request, token: str | None) -> bool:
-    """Whether a form or script knows what only this service's own pages can read: the token of the browser's cookie."""
-    known = request.cookies.get(CSRF_COOKIE)
-    return bool(known and token) and secrets.compare_digest(str(known).encode(), str(token).encode())
+def opens_nothing() -> Unauthorized:
+    """The refusal of a key or session that is none."""
+    rule = "a key that exists and is neither expired nor revoked"
+    return Unauthorized("The key opens nothing.", Detail("x-api-key", None, rule, "ask for a new key"))
 
 
-def login_page(request: Request, *, alert: str = "", status: int = 200) -> Response:
-    """The form that asks for a key, with a fresh token."""
-    token = secrets.token_urlsafe(32)
-    answer = show(request, "login.html", alert=alert, csrf_token=token, status=status)
-    set_cookie(answer, request, CSRF_COOKIE, token)
-    return answer
+async def token_sent(request: Request) -> str | None:
+    """The token of its page that a browser sends: scripts in the header `x-csrf-token`, forms as field `csrf_token`."""
+    if header := request.headers.get("x-csrf-token"):
+        return header
+    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return None
+    return form_of(await request.body()).get("csrf_token")
 
 
-def sign_in(request: Request, body: bytes, ledger: Ledger) -> Response:
-    """Take the key from the form and give the browser a session."""
-    form = parse_qs(body.decode("utf-8", "replace"))
-    if not csrf_token_fits(request, form.get("csrf_token", [None])[0]):
-        return login_page(request, alert="The form was too old. Try again.", status=403)
-    now = pd.Timestamp.now("UTC")
-    key = ledger.authenticate(form.get("key", [""])[0].strip(), now=now)
-    if key is None:
-        return login_page(request, alert="This key opens nothing: it does not exist, or its time is over.", status=401)
-    answer = RedirectResponse("/", 303)
-    set_cookie(answer, request, SESSION_COOKIE, ledger.open_session(key, now=now))
-    set_cookie(answer, request, CSRF_COOKIE, secrets.token_urlsafe(32))
-    return answer
-
-
-def set_cookie(answer: Response, request: Request, name: str, value: str) -> None:
-    """A cookie that scripts cannot read and other sites cannot send."""
-    answer.set_cookie(
-        name,
-        value,
-        max_age=int(SESSION_LASTS.total_seconds()),
-        httponly=True,
-        samesite="strict",
-        secure=request.url.scheme == "https",
-    )
+def form_of(body: bytes) -> dict[str, str]:
+    """The fields of a form; of one that is there several times the first."""
+    return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}

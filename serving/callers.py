@@ -9,9 +9,9 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from crm.errors import Detail
-from ledger.keys import ApiKey
-from serving.access import Access, Authority, small
+from crm.errors import Detail, NoModel
+from ledger.keys import ApiKey, Person
+from serving.access import LISTED, Access, Authority, small
 from serving.errors import Forbidden
 
 DOES: dict[Authority | None, tuple[str, ...]] = {
@@ -23,15 +23,6 @@ DOES: dict[Authority | None, tuple[str, ...]] = {
 """The scopes of somebody who signed in, by authority."""
 
 UsersByEmail = Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Person:
-    """Somebody who signed in: the verified e-mail, a name to be greeted with, the authority that groups give."""
-
-    email: str
-    name: str
-    authority: Authority | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +77,8 @@ def caller_signed_in(person: Person, access: Access, users: UsersByEmail) -> Cal
     Forbidden
         No user has this e-mail, or several do, and the person has no authority.
     """
-    authority = access.authority_of_email(person.email) or person.authority
+    given: Authority | None = next((each for each in LISTED.values() if each == person.authority), None)
+    authority = access.authority_of_email(person.email) or given
     same = users.get(person.email, ())
     user_id = same[0] if len(same) == 1 else None
     if user_id is None and authority is None:
@@ -96,6 +88,31 @@ def caller_signed_in(person: Person, access: Access, users: UsersByEmail) -> Cal
         raise Forbidden("You are signed in, but nobody knows which user you are.", detail)
     pseudonym = "person_" + hashlib.sha256(person.email.encode()).hexdigest()[:12]
     return Caller(person.name, pseudonym, DOES[authority], user_id, None if authority else user_id)
+
+
+def caller_known(who: ApiKey | Person, access: Access, users: UsersByEmail | None) -> Caller:
+    """Who calls with a key or after signing in.
+
+    Parameters
+    ----------
+    users : None as long as no data are loaded: only those who have authority are known until then.
+
+    Raises
+    ------
+    Forbidden
+        Nobody, or several, have the person's e-mail.
+    NoModel
+        No data are loaded yet that would say which user it is.
+    """
+    if isinstance(who, ApiKey):
+        return caller_with(who, access)
+    try:
+        return caller_signed_in(who, access, users or {})
+    except Forbidden:
+        if users is not None:
+            raise
+        step = "try again in a moment, or see /readyz"
+        raise NoModel("The service is not ready.", Detail("/readyz", None, "data are loaded", step)) from None
 
 
 def users_by_email(user_ids: list[str], emails: list[str | None]) -> UsersByEmail:

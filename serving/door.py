@@ -1,34 +1,29 @@
-"""The door every request passes: its number, its size, its line in the log, safe headers on the answer; and its key."""
+"""The door every request passes: its number, its size, its line in the log, safe headers on the answer."""
 
 import json
 import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
 
 import pandas as pd
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from crm.errors import DealcastError
-from ledger.errors import LedgerError
 from serving import metrics
-from serving.access import Access
-from serving.auth import caller_of
-from serving.errors import answer_bug, answer_explained, error_answer
-from serving.known_keys import KnownKeys
-from serving.rules import nobody_says, rule_for, rule_of
+from serving.errors import answer_bug, error_answer
 
 MOST_BYTES = 4 * 2**20
 SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 }
@@ -70,55 +65,10 @@ class Door:
             write_down(request, status, time.perf_counter() - started)
 
 
-class Guard:
-    """ASGI middleware that lets in who may come in; the caller is then in `request.state`."""
-
-    def __init__(self, app: ASGIApp, keys: Callable[[], KnownKeys], access: Access | None = None) -> None:
-        self.app = app
-        self.keys = keys
-        self.access = access or Access()
-        self._open_routes: Sequence[BaseRoute] | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await (await self.refusal(Request(scope)) or self.app)(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-    async def refusal(self, request: Request) -> Response | None:
-        """None for who may come in."""
-        request.state.caller = None
-        rule = rule_for(self.open_routes(request), request)
-        if rule is not None and rule.is_free_for(request):
-            return None
-        try:
-            request.state.caller = await caller_of(request, self.keys(), self.access)
-            if request.state.caller is None:
-                raise nobody_says()
-        except (DealcastError, LedgerError) as failure:
-            if failure.code == "unauthorized" and is_browser(request):
-                return RedirectResponse("/login", 303)
-            return answer_explained(request, failure)
-        return None
-
-    def open_routes(self, request: Request) -> Sequence[BaseRoute]:
-        """The routes that not everybody needs a key for; every other path, one that does not exist too, needs one."""
-        if self._open_routes is None:
-            ruled = ((route, rule_of(route)) for route in request.app.routes)
-            self._open_routes = [route for route, rule in ruled if rule and (rule.scope is None or rule.but_here)]
-        return self._open_routes
-
-
 def request_id_of(request: Request) -> str:
     """The number the caller gave the request, if it is a plain word, else a new one."""
     given = request.headers.get("x-request-id", "")
     return given if re.fullmatch(r"[\w.-]{1,64}", given, re.ASCII) else uuid.uuid4().hex
-
-
-def is_browser(request: Request) -> bool:
-    """Whether somebody looks at a page, rather than a program at the API."""
-    wants_page = "text/html" in request.headers.get("accept", "")
-    return wants_page and request.method == "GET" and not request.url.path.startswith("/v1/")
 
 
 def too_large(request: Request) -> Response | None:

@@ -48,6 +48,13 @@ class TooLarge(DealcastError):
     code: ClassVar[str] = "too_large"
 
 
+class RateLimited(DealcastError):
+    """Asked, or failed, too often; `retry_after` is how many seconds to wait."""
+
+    code: ClassVar[str] = "rate_limited"
+    retry_after: int = 1
+
+
 def error_answer(
     code: str,
     message: str,
@@ -78,6 +85,8 @@ def answer_explained(request: Request, failure: Exception) -> JSONResponse:
         detail = Detail("database", None, "only what was accepted is kept for good", "ask again later")
         return error_answer("unavailable", DATABASE_GONE, (detail,), headers={"Retry-After": "5"})
     headers = {"unauthorized": {"WWW-Authenticate": "Bearer"}, "unavailable": {"Retry-After": "5"}}.get(failure.code)
+    if isinstance(failure, RateLimited):
+        headers = {"Retry-After": str(failure.retry_after)}
     return error_answer(failure.code, failure.message, failure.details, headers=headers)
 
 

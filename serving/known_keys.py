@@ -9,7 +9,7 @@ import pandas as pd
 from anyio.to_thread import run_sync
 
 from ledger.errors import LedgerUnavailable
-from ledger.keys import ApiKey, hash_of
+from ledger.keys import ApiKey, Person, hash_of
 from ledger.ledger import Ledger
 
 FRESH_SECONDS = 1.0
@@ -25,7 +25,7 @@ MOST_KEYS = 10_000
 class Known:
     """What the ledger said of a secret, and when it was asked (on the monotonic clock)."""
 
-    key: ApiKey
+    key: ApiKey | Person
     at: float
 
 
@@ -33,7 +33,7 @@ class Known:
 class Look:
     """A question to the ledger that is not answered yet, and since when."""
 
-    answer: asyncio.Future[ApiKey | None]
+    answer: asyncio.Future[ApiKey | Person | None]
     since: float
 
 
@@ -45,8 +45,8 @@ class KnownKeys:
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._looks: dict[str, Look] = {}
 
-    async def key_of(self, secret: str) -> ApiKey | None:
-        """The key that a secret, or the token of a browser's session, opens now, or None.
+    async def key_of(self, secret: str) -> ApiKey | Person | None:
+        """The key that a secret opens now, or who a browser's session stands for, or None.
 
         Raises
         ------
@@ -77,10 +77,10 @@ class KnownKeys:
             return known
         return self._known.get(name)
 
-    def _look(self, name: str, secret: str) -> ApiKey | None:
+    def _look(self, name: str, secret: str) -> ApiKey | Person | None:
         return self.ledger.authenticate(secret, now=pd.Timestamp.now("UTC"))
 
-    def _note(self, name: str, answer: "asyncio.Future[ApiKey | None]") -> None:
+    def _note(self, name: str, answer: "asyncio.Future[ApiKey | Person | None]") -> None:
         """Remember what the ledger said; that it said nothing changes nothing."""
         look = self._looks.pop(name)
         if answer.cancelled() or answer.exception() is not None:

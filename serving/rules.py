@@ -26,10 +26,17 @@ class Needs:
     ----------
     scope : what the caller's key must be made for; None: the route is open to everybody.
     but_here : from this machine itself nobody need say who they are.
+    by_link : an address with a token opens it, too: the route itself looks at that.
     """
 
     scope: str | None
     but_here: bool = False
+    by_link: bool = False
+
+    @property
+    def opens_without_key(self) -> bool:
+        """Whether anybody comes in without a key."""
+        return self.scope is None or self.but_here or self.by_link
 
     async def __call__(self, request: Request) -> Caller | None:
         """The caller, who may do what the scope covers; None where nobody need say who they are.
@@ -51,6 +58,8 @@ class Needs:
 
     def is_free_for(self, request: Request) -> bool:
         """Whether nobody need say who asks."""
+        if self.by_link:
+            return "token" in request.query_params
         return self.scope is None or (self.but_here and is_on_this_machine(request))
 
 
@@ -64,10 +73,14 @@ def nobody_says() -> Unauthorized:
 
 def rule_of(route: BaseRoute) -> Needs | None:
     """The rule that a route declares; None if it has none."""
+    return next(iter(rules_of(route)), None)
+
+
+def rules_of(route: BaseRoute) -> list[Needs]:
+    """Everything that a route asks of its caller."""
     if not isinstance(route, APIRoute):
-        return None
-    rules = (each.call for each in route.dependant.dependencies)
-    return next((rule for rule in rules if isinstance(rule, Needs)), None)
+        return []
+    return [each.call for each in route.dependant.dependencies if isinstance(each.call, Needs)]
 
 
 def check_rules(api: FastAPI) -> None:
@@ -77,9 +90,30 @@ def check_rules(api: FastAPI) -> None:
         raise RuntimeError(f"routes without a rule (serving/rules.py): {', '.join(without)}")
 
 
+def describe_keys(api: FastAPI) -> None:
+    """Have the OpenAPI description say how callers prove who they are, and the scope that each route needs."""
+    described = api.openapi()
+    described["components"]["securitySchemes"] = {
+        "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+        "bearer": {"type": "http", "scheme": "bearer", "description": "A key, or the identity provider's token"},
+    }
+    for route in api.routes:
+        rule = rule_of(route)
+        if isinstance(route, APIRoute) and route.include_in_schema and rule is not None and rule.scope is not None:
+            for method in route.methods or ():
+                operation = described["paths"][route.path_format][method.lower()]
+                operation["security"] = [{"key": []}, {"bearer": []}]
+                operation["x-scope"] = rule.scope
+
+
 def rule_for(routes: Sequence[BaseRoute], request: Request) -> Needs | None:
     """The rule of the first of these routes that the request is for; None if it is for none of them."""
     return next((rule_of(each) for each in routes if each.matches(request.scope)[0] is Match.FULL), None)
+
+
+def address_of(request: Request) -> str:
+    """The network address that a request comes from."""
+    return "(unknown)" if request.client is None else request.client.host
 
 
 def is_on_this_machine(request: Request) -> bool:

@@ -23,6 +23,22 @@ SCORE_COLUMNS = (*SCORED[:REASONS], "score_change", "score_change_since", *SCORE
 Day = Annotated[date, Field(ge=date(FIRST_YEAR, 1, 1), le=date(LAST_YEAR, 12, 31))]
 
 
+def storable(text: str) -> str:
+    """Text that every database keeps as it is.
+
+    Raises
+    ------
+    ValueError
+        It holds a zero character, or half of a pair.
+    """
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("text holds no zero character and no half of a surrogate pair")
+    return text
+
+
+Words = Annotated[StrictStr, AfterValidator(storable)]
+
+
 class Body(BaseModel):
     """A body of the contract: what it does not name is a mistake, not a wish to be ignored."""
 
@@ -32,14 +48,18 @@ class Body(BaseModel):
 class ScoreRequest(Body):
     """Which deals to score, by id, and whether to say why."""
 
-    deal_ids: Annotated[list[StrictStr], Field(max_length=MOST_DEALS)]
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"deal_ids": ["006A3", "006B7"], "explain": True}]}
+    )
+
+    deal_ids: Annotated[list[Words], Field(max_length=MOST_DEALS)]
     explain: Annotated[bool, Field(strict=True)] = True
 
 
 class SupposedDeal(Body):
     """An open deal as it might be: dropped, or with another close date or amount (base currency)."""
 
-    deal_id: StrictStr
+    deal_id: Words
     drop: Annotated[bool, Field(strict=True)] = False
     close_date: Day | None = None
     amount: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e15, le=1e15)] | None = None
@@ -52,10 +72,15 @@ class ForecastRequest(Body):
     `what_if`: what they would be if deals were otherwise.
     """
 
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"period_start": "2026-01-01", "node_type": "company", "node_id": None}]},
+    )
+
     period_start: Day | None = None
     node_type: Literal["company", "region", "team", "rep", "manager"] | None = None
-    node_id: StrictStr | None = None
-    since: StrictStr | None = None
+    node_id: Words | None = None
+    since: Words | None = None
     gap: Annotated[bool, Field(strict=True)] = False
     what_if: Annotated[list[SupposedDeal], Field(max_length=MOST_SUPPOSED)] = []
 
@@ -72,30 +97,68 @@ class Proposal(Body):
 class WhatIfRequest(Body):
     """Deals given in full, and the moment at which they are to be scored (null: the data's)."""
 
-    as_of: StrictStr | None = None
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "as_of": None,
+                    "deals": [
+                        {
+                            "deal": {
+                                "deal_id": "006A3",
+                                "created_at": "2026-01-08T09:12:00Z",
+                                "stage": "Negotiation",
+                                "amount": 42000,
+                            },
+                            "history": [
+                                {
+                                    "changed_at": "2026-03-04T00:00:00Z",
+                                    "field": "stage",
+                                    "old_value": "Proposal",
+                                    "new_value": "Negotiation",
+                                }
+                            ],
+                        }
+                    ],
+                }
+            ]
+        },
+    )
+
+    as_of: Words | None = None
     deals: list[Proposal]
 
 
-def storable(text: str) -> str:
-    """Text that every database keeps as it is.
-
-    Raises
-    ------
-    ValueError
-        It holds a zero character, or half of a pair.
-    """
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("text holds no zero character and no half of a surrogate pair")
-    return text
-
-
-Words = Annotated[StrictStr, AfterValidator(storable)]
 Note = Annotated[Words, Field(max_length=LONGEST_NOTE)]
 Money = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e15, le=1e15)]
 
 
 class EventsRequest(Body):
     """Rows of CRM tables as they changed; each is judged by itself."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "events": [
+                        {
+                            "event_id": "8f2c",
+                            "table": "deals",
+                            "row": {
+                                "deal_id": "006A3",
+                                "created_at": "2026-01-08T09:12:00Z",
+                                "stage": "Negotiation",
+                                "amount": 42000,
+                                "updated_at": "2026-03-04T10:00:00Z",
+                            },
+                        }
+                    ]
+                }
+            ]
+        },
+    )
 
     events: list[Any]
 
@@ -115,6 +178,24 @@ class Call(Body):
 class CallsRequest(Body):
     """What somebody calls."""
 
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "calls": [
+                        {
+                            "period_start": "2026-01-01",
+                            "category": "commit",
+                            "amount": 250000,
+                            "note": "two renewals are safe",
+                        }
+                    ]
+                }
+            ]
+        },
+    )
+
     calls: Annotated[list[Call], Field(min_length=1)]
 
 
@@ -133,7 +214,23 @@ class Override(Body):
 class OverridesRequest(Body):
     """What somebody says against the model."""
 
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"overrides": [{"deal_id": "006A3", "value": 42000, "note": "signed by mail"}]}]
+        },
+    )
+
     overrides: Annotated[list[Override], Field(min_length=1)]
+
+
+class PanelLinkRequest(Body):
+    """Which deal's panel, and for which user of the CRM."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"deal_id": "006A3", "user_id": "U42"}]})
+
+    deal_id: Words
+    user_id: Words
 
 
 def rows_of(frame: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:

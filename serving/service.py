@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,25 +11,33 @@ from pathlib import Path
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"  # before BentoML is imported: nobody calls home
 
 import bentoml
+import pandas as pd
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crm.errors import Detail, UsageError
 from ledger.database import absolute_url
 from ledger.ledger import open_ledger
-from serving.access import ACCESS, Access
+from serving.access import ACCESS, LOOPBACK, Access
 from serving.api import create_api
+from serving.sign_in import link_for
 
 WORKSPACE = "DEALCAST_WORKSPACE"
 LEDGER_URL = "DEALCAST_LEDGER_URL"
 SUPERVISOR = "DEALCAST_SUPERVISOR"
 WORKERS = "DEALCAST_WORKERS"
 DRAIN_SECONDS = "DEALCAST_DRAIN_SECONDS"
+CLIENT_SECRET = "DEALCAST_OIDC_CLIENT_SECRET"
 LONGEST_SECONDS = 120
 PACKAGES = Path(__file__).resolve().parents[1]
 
 workspace = Path(os.environ.get(WORKSPACE, "workspace")).resolve()
 ledger_url = os.environ.get(LEDGER_URL) or f"sqlite:///{workspace / 'dealcast.db'}"
-api = create_api(workspace, ledger_url, Access.from_json(os.environ.get(ACCESS, "")))
+api = create_api(
+    workspace,
+    ledger_url,
+    Access.from_json(os.environ.get(ACCESS, "")),
+    client_secret=os.environ.get(CLIENT_SECRET) or None,
+)
 
 
 class OnlyOurRoutes:
@@ -76,6 +85,7 @@ def run_service(
     workers: int | None = None,
     ledger_url: str | None = None,
     access: Access | None = None,
+    client_secret: str = "",
 ) -> None:
     """Serve a workspace until Ctrl-C or SIGTERM.
 
@@ -85,6 +95,7 @@ def run_service(
     workers : processes that answer, each with all scores in memory; default: DEALCAST_WORKERS, else 1.
     ledger_url : default: `dealcast.db` in the workspace.
     access : who may come in and what they see; default: keys alone.
+    client_secret : what the identity provider knows this service by; empty if it has none.
 
     Raises
     ------
@@ -97,7 +108,13 @@ def run_service(
     host = "127.0.0.1" if host == "localhost" else host
     url = absolute_url(ledger_url or f"sqlite:///{workspace / 'dealcast.db'}")
     must_be_free(host, port)
-    open_ledger(url).engine.dispose()  # a worker that cannot open it would be started again and again
+    ledger = open_ledger(url)  # a worker that cannot open it would be started again and again
+    if host in LOOPBACK:
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        link = link_for(ledger, address, now=pd.Timestamp.now("UTC"))
+        sys.stderr.write(f"Sign in, once and within 15 minutes: {link}\n")
+        sys.stderr.flush()
+    ledger.engine.dispose()
     home = workspace / "bentoml"
     home.mkdir(parents=True, exist_ok=True)
     os.environ.update(
@@ -105,6 +122,7 @@ def run_service(
             WORKSPACE: str(workspace),
             LEDGER_URL: url,
             ACCESS: (access or Access()).to_json(),
+            CLIENT_SECRET: client_secret,
             SUPERVISOR: str(os.getpid()),
             "BENTOML_HOME": str(home),
         }

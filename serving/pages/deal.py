@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pandas as pd
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from starlette.responses import Response
 
 from crm.plain import to_plain
@@ -20,6 +20,7 @@ from serving.pages.life import life_told
 from serving.pages.reasons import tell
 from serving.pages.words import Say, later
 from serving.pipeline import pipeline_of
+from serving.rules import Needs
 from serving.said import scores_told
 from serving.schema import Proposal, WhatIfRequest
 from serving.similar import SimilarDeal, similar_deals
@@ -90,9 +91,8 @@ def add_deal(api: FastAPI) -> None:
         told = similar_told(similar_deals(state, caller.viewer, deal_id), state)
         return piece(request, "deal_similar.html", caller, state, {"deal_id": deal_id, "outcomes": OUTCOMES, **told})
 
-    @api.get("/what_if/{deal_id:path}", include_in_schema=False)
+    @api.get("/what_if/{deal_id:path}", include_in_schema=False, dependencies=[Depends(Needs("read"))])
     def what_if(deal_id: str, caller: Asker, state: Now, request: Request) -> Response:
-        caller.must_have("read")
         must_see(deal_id, caller, state)
         told = {"imagined": imagine(deal_id, caller, state, request)}
         score = state.score_for(caller.viewer, deal_id)

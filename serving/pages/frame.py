@@ -15,11 +15,11 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from serving.cookies import csrf_token_of
 from serving.pages.assets import address, answer_compressed, libraries_missing
 from serving.pages.words import LANGUAGES, Say, later, locale_of, translations
 
 TEMPLATES = Path(__file__).with_name("templates")
-CSRF_COOKIE = "dealcast_csrf"
 THEME_COOKIE, LOCALE_COOKIE = "dealcast_theme", "dealcast_locale"
 THEMES = {"auto": later("As the system"), "light": later("Light"), "dark": later("Dark")}
 CHOICES_LAST = 365 * 24 * 3600
@@ -76,7 +76,7 @@ def show(request: Request, template: str, *, status: int = 200, **values: Any) -
         "query": dict(request.query_params),
         "navigation": [link for link in NAVIGATION if caller is not None and (is_user or not link.only_users)],
         "theme": theme_of(request),
-        "csrf_token": request.cookies.get(CSRF_COOKIE, ""),
+        "csrf_token": csrf_token_of(request),
         "libraries": not libraries_missing(),
         "moment": moment_shown(request),
     }

@@ -3,26 +3,16 @@
 import json
 from collections.abc import Callable
 
-from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from serving.auth import login_page, sign_in
 from serving.given import Reader
 from serving.pages.frame import choose, show
 from serving.rules import OPEN
 
 
 def add_home(api: FastAPI) -> None:
-    """Sign-in, and where one lands."""
-
-    @api.get("/login", include_in_schema=False, dependencies=[Depends(OPEN)])
-    async def login(request: Request) -> Response:
-        return login_page(request)
-
-    @api.post("/login", include_in_schema=False, dependencies=[Depends(OPEN)])
-    async def signed_in(request: Request) -> Response:
-        return await run_sync(sign_in, request, await request.body(), request.app.state.ledger)
+    """Where one lands, and what the viewer chose."""
 
     @api.get("/choose", include_in_schema=False, dependencies=[Depends(OPEN)])
     async def chosen(request: Request) -> Response:

@@ -6,10 +6,11 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from serving.callers import Caller
-from serving.given import Now, Reader
+from serving.given import Now
 from serving.pages.deal import OUTCOMES, bars, must_see
 from serving.pages.frame import say_to, show
 from serving.pages.words import Say
+from serving.panel import PanelReader, framed
 from serving.said import scores_told
 from serving.state import State
 from serving.timeline import holder_of
@@ -21,8 +22,8 @@ def add_panel(api: FastAPI) -> None:
     """The card alone, without the frame of the other pages."""
 
     @api.get("/panel/{deal_id:path}", include_in_schema=False)
-    def panel(deal_id: str, caller: Reader, state: Now, request: Request) -> Response:
-        return show_panel(deal_id, caller, state, request)
+    def panel(deal_id: str, caller: PanelReader, state: Now, request: Request) -> Response:
+        return framed(show_panel(deal_id, caller, state, request), request)
 
 
 def show_panel(deal_id: str, caller: Caller, state: State, request: Request) -> Response:

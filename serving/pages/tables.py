@@ -7,8 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A text that begins like this is a formula to a spreadsheet, whoever wrote it into the CRM."""
+from crm.spreadsheet import safe_text
 
 
 def answer_csv(rows: Iterable[Sequence[Any]], columns: Sequence[str], *, name: str = "review") -> Response:
@@ -23,4 +22,4 @@ def answer_csv(rows: Iterable[Sequence[Any]], columns: Sequence[str], *, name: s
 
 def cell(value: Any) -> Any:
     """A value as a spreadsheet may read it."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    return safe_text(value) if isinstance(value, str) else value

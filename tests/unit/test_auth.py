@@ -2,23 +2,30 @@
 
 import json
 import logging
+from typing import Annotated
 
 import pandas as pd
 import pytest
-from fastapi import Depends, FastAPI
+import sqlalchemy as sa
+from fastapi import Depends, FastAPI, Form
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from crm.errors import DealcastError
 from ledger.ledger import open_ledger
-from serving.door import MOST_BYTES, Door, Guard
+from serving.access import Access
+from serving.auth import Gate
+from serving.cookies import SESSION_COOKIE, csrf_token
+from serving.door import MOST_BYTES, Door
 from serving.errors import answer_explained, answer_http, answer_invalid
 from serving.given import Reader
+from serving.guard import Guard
 from serving.known_keys import KnownKeys
 from serving.pages.every import add_pages
 from serving.rules import OPEN, Needs, check_rules
 from serving.schema import ScoreRequest
+from serving.sign_in import add_sign_in, link_for
 
 LOOPBACK, ELSEWHERE = ("127.0.0.1", 50000), ("203.0.113.7", 50000)
 
@@ -37,16 +44,22 @@ def key(ledger):
 
 
 @pytest.fixture
-def behind_the_door(ledger):
+def access():
+    return Access()
+
+
+@pytest.fixture
+def behind_the_door(ledger, access):
     """The door, the login pages, and a few routes of a kind with the service's."""
     api = FastAPI(redirect_slashes=False)
     api.state.ledger = ledger
-    keys = KnownKeys(ledger)
-    api.add_middleware(Guard, keys=lambda: keys)
+    api.state.gate = Gate(ledger, KnownKeys(ledger), access, lambda: {})
+    api.add_middleware(Guard, gate=lambda: api.state.gate)
     api.add_middleware(Door)
     api.add_exception_handler(DealcastError, answer_explained)
     api.add_exception_handler(HTTPException, answer_http)
     api.add_exception_handler(RequestValidationError, answer_invalid)
+    add_sign_in(api)
     add_pages(api)
 
     @api.get("/v1/whoami")
@@ -56,6 +69,10 @@ def behind_the_door(ledger):
     @api.post("/v1/score")
     def score(asked: ScoreRequest):
         return {"deal_ids": asked.deal_ids}
+
+    @api.post("/form")
+    def form(note: Annotated[str, Form()], caller: Reader):
+        return {"note": note}
 
     @api.get("/v1/bug")
     def bug():
@@ -73,6 +90,11 @@ def behind_the_door(ledger):
         return TestClient(api, client=client, follow_redirects=False, **options)
 
     return visit
+
+
+def signed_in(browser, secret):
+    token = browser.get("/login").text.split('name="csrf_token" value="')[1].split('"')[0]
+    assert browser.post("/login", data={"key": secret, "csrf_token": token}).status_code == 303
 
 
 def error_of(answer):
@@ -219,7 +241,7 @@ def test_the_log_has_one_line_a_request_and_no_secret(behind_the_door, key, capl
 def test_a_browser_signs_in_with_a_key_and_never_holds_it(behind_the_door, key):
     browser = behind_the_door()
     asked = browser.get("/", headers={"accept": "text/html"})
-    assert (asked.status_code, asked.headers["location"]) == (303, "/login")
+    assert (asked.status_code, asked.headers["location"]) == (303, "/login?next=/")
     form = browser.get("/login")
     assert "//" not in form.text, "the page loads nothing from elsewhere"
     assert all(' src="/static/' in script for script in form.text.split("<script")[1:])
@@ -228,7 +250,7 @@ def test_a_browser_signs_in_with_a_key_and_never_holds_it(behind_the_door, key):
     answer = browser.post("/login", data={"key": secret, "csrf_token": token})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     cookies = answer.headers.get_list("set-cookie")
-    assert all("HttpOnly" in cookie and "SameSite=strict" in cookie for cookie in cookies)
+    assert all("HttpOnly" in cookie and "SameSite=lax" in cookie for cookie in cookies)
     assert not any(secret in cookie for cookie in cookies)
     assert browser.get("/v1/whoami").json() == {"name": "test"}
 
@@ -254,5 +276,126 @@ def test_a_signed_in_browser_writes_only_from_a_page_of_the_service(behind_the_d
     browser.post("/login", data={"key": key("read"), "csrf_token": token})
     refused = browser.post("/v1/score", json={"deal_ids": []})
     assert (refused.status_code, error_of(refused)["code"]) == (403, "forbidden")
-    from_our_page = {"x-csrf-token": browser.cookies["dealcast_csrf"]}
+    from_our_page = {"x-csrf-token": csrf_token(browser.cookies[SESSION_COOKIE])}
     assert browser.post("/v1/score", json={"deal_ids": []}, headers=from_our_page).status_code == 200
+
+
+def test_a_form_s_token_may_stand_in_the_form_and_the_route_still_reads_it_whole(behind_the_door, key):
+    browser = behind_the_door()
+    signed_in(browser, key("read"))
+    form = {"csrf_token": csrf_token(browser.cookies[SESSION_COOKIE]), "note": "a=b&c"}
+    assert browser.post("/form", data=form).json() == {"note": "a=b&c"}
+    assert browser.post("/form", data={**form, "csrf_token": "guess"}).status_code == 403
+    assert browser.post("/form", data={"note": "x"}).status_code == 403
+    assert browser.post(f"/form?csrf_token={form['csrf_token']}", data={"note": "x"}).status_code == 403
+
+
+def test_a_session_is_a_browser_s_alone_and_a_key_is_no_cookie(behind_the_door, key):
+    browser, secret = behind_the_door(), key("read")
+    signed_in(browser, secret)
+    session = browser.cookies[SESSION_COOKIE]
+    for headers in ({"x-api-key": session}, {"authorization": f"Bearer {session}"}):
+        assert behind_the_door().get("/v1/whoami", headers=headers).status_code == 401
+    assert behind_the_door(cookies={SESSION_COOKIE: secret}).get("/v1/whoami").status_code == 401
+
+
+def test_signing_out_ends_the_session_and_needs_the_page_s_token(behind_the_door, key, ledger):
+    browser = behind_the_door()
+    signed_in(browser, key("read"))
+    session = browser.cookies[SESSION_COOKIE]
+    browser.post("/logout")
+    assert ledger.authenticate(session, now=pd.Timestamp.now("UTC"))
+    browser.post("/logout", data={"csrf_token": csrf_token(session)})
+    assert SESSION_COOKIE not in browser.cookies
+    assert ledger.authenticate(session, now=pd.Timestamp.now("UTC")) is None
+
+
+def test_the_link_that_serve_prints_opens_once_and_within_its_time(behind_the_door, ledger):
+    now = pd.Timestamp.now("UTC")
+    link = link_for(ledger, "http://testserver", now=now)
+    browser = behind_the_door()
+    assert browser.get(link).headers["location"] == "/"
+    assert browser.get("/v1/whoami").json() == {"name": "this machine"}
+    assert browser.get(link).headers["location"] == "/"  # the same browser, once more
+    assert behind_the_door().get(link).status_code == 401
+    old = link_for(ledger, "http://testserver", now=now - pd.Timedelta(minutes=16))
+    assert behind_the_door().get(old).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("asked", "landed"),
+    [
+        *(("/deals/1?x=2", "/deals/1?x=2"), ("//evil.example", "/"), ("/\\evil.example", "/"), ("/login", "/")),
+        *(("https://evil.example", "/"), ("javascript:alert(1)", "/"), ("/a\r\nset-cookie: x", "/"), ("", "/")),
+    ],
+)
+def test_after_signing_in_one_lands_on_a_page_of_the_service(behind_the_door, key, asked, landed):
+    browser = behind_the_door()
+    token = browser.get("/login").text.split('name="csrf_token" value="')[1].split('"')[0]
+    answer = browser.post("/login", data={"key": key("read"), "csrf_token": token, "next": asked})
+    assert (answer.status_code, answer.headers["location"]) == (303, landed)
+
+
+@pytest.mark.parametrize("access", [Access(requests_per_minute=3)], ids=["three"])
+def test_a_key_that_asks_too_often_waits_and_others_do_not(behind_the_door, key, access):
+    client, headers = behind_the_door(), {"x-api-key": key("read")}
+    answers = [client.get("/v1/whoami", headers=headers) for _ in range(5)]
+    # A minute may end between two of them; never in all.
+    assert [each.status_code for each in answers].count(200) in (3, 4, 5) and answers[0].status_code == 200
+    late = [each for each in answers if each.status_code == 429]
+    for each in late:
+        assert 1 <= int(each.headers["retry-after"]) <= 60 and error_of(each)["code"] == "rate_limited"
+    assert client.get("/v1/whoami", headers={"x-api-key": key("read", name="other")}).status_code == 200
+
+
+@pytest.mark.parametrize("access", [Access(failures_per_minute=2)], ids=["two"])
+def test_wrong_keys_are_held_back_by_address_and_right_ones_never(behind_the_door, key, access, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1_000_000.0)
+    client = behind_the_door()
+    wrong = [client.get("/v1/whoami", headers={"x-api-key": f"dc_{n}"}).status_code for n in range(4)]
+    assert wrong == [401, 401, 429, 429]
+    assert client.get("/v1/whoami", headers={"x-api-key": key("read")}).status_code == 200
+    assert client.post("/login", data={"key": "dc_x"}).status_code == 429
+    elsewhere = behind_the_door(("198.51.100.9", 1))
+    assert elsewhere.get("/v1/whoami", headers={"x-api-key": "dc_x"}).status_code == 401
+
+
+def test_what_was_done_is_on_record_and_cannot_be_changed(behind_the_door, key, ledger):
+    secret = key("read", name="crm", by="anna")
+    browser = behind_the_door()
+    signed_in(browser, secret)
+    behind_the_door().get("/v1/whoami", headers={"x-api-key": "dc_wrong"})
+    behind_the_door().get("/v1/whoami", headers={"x-api-key": key("events", name="other")})
+    ledger.revoke_key("crm", by="bert", now=pd.Timestamp.now("UTC"))
+    made, entered, refused, _, forbidden, ended = ledger.recorded()
+    assert (made["who"], made["action"], made["details"]["scopes"]) == ("anna", "key created", ["read"])
+    assert (entered["who"], entered["action"]) == (made["about"], "signed in")
+    assert (refused["who"], refused["details"]["status"]) == ("203.0.113.7", 401)
+    assert (forbidden["about"], forbidden["details"]["status"]) == ("/v1/whoami", 403)
+    assert (ended["who"], ended["action"], ended["about"]) == ("bert", "key revoked", made["about"])
+    assert not any(word in str(ledger.recorded()) for word in (secret, "dc_wrong"))
+    for statement in ("UPDATE audit_entry SET who = 'x'", "DELETE FROM audit_entry"):
+        with pytest.raises(sa.exc.DatabaseError, match="append-only"), ledger.engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+
+
+def test_no_secret_reaches_a_log_whatever_is_sent_where(behind_the_door, key, ledger, caplog, capfd):
+    browser, secret = behind_the_door(), key("read")
+    link = link_for(ledger, "http://testserver", now=pd.Timestamp.now("UTC"))
+    with caplog.at_level(logging.DEBUG):
+        browser.get(link)
+        session = browser.cookies[SESSION_COOKIE]
+        signed_in(behind_the_door(), secret)
+        for headers in ({"x-api-key": secret}, {"authorization": f"Bearer {secret}"}, {"x-api-key": "dc_guess"}):
+            for path in ("/v1/whoami", "/v1/bug", f"/v1/nothing?key={secret}", "/panel/x?token=dt_panel"):
+                behind_the_door().get(path, headers=headers)
+        behind_the_door().post("/login", data={"key": "dc_guess", "csrf_token": "x"})
+        browser.post("/v1/score", content=f'{{"deal_ids": ["{secret}"], "{session}": 1}}')
+    written = "".join(
+        record.getMessage() + str(record.exc_text or "") for record in caplog.records if record.name != "httpx"
+    )
+    written = written + "".join(capfd.readouterr())
+    token = link.split("token=")[1]
+    assert "/v1/whoami" in written
+    for each in (secret, session, csrf_token(session), token, "dc_guess", "dt_panel"):
+        assert each not in written
