@@ -36,7 +36,8 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--deals", type=int, default=100_000)
     chosen = arguments.parse_args()
-    tables = export(simulate(CompanyConfig()))
+    # Trees are as many and as large whatever the company's size.
+    tables = export(simulate(CompanyConfig(deals_per_week=12)))
     bundle = fit_bundle(tables, tables.as_of).bundle
     seen, history = bundle.read_history(tables)
     few = build_features(seen, history, open_deals(history, tables.as_of))
