@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from crm.calendar import Period
-from crm.money import RateBook
 from serving.state import State
 
 COUNTED = ("commit", "most_likely", "closed")
@@ -89,10 +88,10 @@ def build_rows(state: State, company: State) -> pd.DataFrame:
         for table, key in (("users", "user_id"), ("accounts", "account_id"))
     )
     rows = rows.assign(
-        owner=rows["owner_id"].map(texts(users, "name")).fillna(rows["owner_id"]),
-        team=rows["owner_id"].map(texts(users, "team")),
-        account=rows["account_id"].map(texts(accounts, "name")).fillna(rows["account_id"]),
-        segment=rows["account_id"].map(texts(accounts, "segment")),
+        owner=looked_up(rows["owner_id"], users, "name").fillna(rows["owner_id"]),
+        team=looked_up(rows["owner_id"], users, "team"),
+        account=looked_up(rows["account_id"], accounts, "name").fillna(rows["account_id"]),
+        segment=looked_up(rows["account_id"], accounts, "segment"),
         category=categories(rows["forecast_category"]),
         close_date=deals["close_date"] if "close_date" in deals else pd.Series(pd.NaT, index=rows.index),
         **{name: scores[name] for name in SCORES},
@@ -161,13 +160,11 @@ def texts(frame: pd.DataFrame, name: str) -> pd.Series:
     return frame[name].astype("str") if name in frame else pd.Series(None, index=frame.index, dtype="str")
 
 
+def looked_up(ids: pd.Series, frame: pd.DataFrame, name: str) -> pd.Series:
+    """A text of each person or account, unknown where the id or the text is."""
+    return ids.map(texts(frame, name)).astype("str")
+
+
 def number(frame: pd.DataFrame, name: str) -> pd.Series:
     """A column of numbers; all unknown where the data do not allow the feature."""
     return frame[name].astype("float64") if name in frame else pd.Series(np.nan, index=frame.index)
-
-
-def amount_in_base(state: State, amount: float, currency: str | None) -> float:
-    """An amount of a deal's currency in base currency at the data's moment; NaN without a rate."""
-    at = pd.Series([state.as_of], dtype="datetime64[us, UTC]")
-    money = pd.Series([amount]), pd.Series([currency], dtype="str")
-    return float(RateBook.from_tables(state.tables).to_base(*money, at).iloc[0])

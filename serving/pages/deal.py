@@ -135,7 +135,7 @@ def deal_values(deal_id: str, caller: Caller, state: State, request: Request) ->
     rows = pipeline_of(state)
     return {
         "deal_id": deal_id,
-        "deal": holder_of(state, deal_id).deal(deal_id),
+        "deal": shown_deal(state, deal_id),
         "standing": standing,
         "outcome": OUTCOMES[standing],
         "closing": state.closing_of.get(deal_id),
@@ -155,6 +155,11 @@ def deal_values(deal_id: str, caller: Caller, state: State, request: Request) ->
         "change": UNASKED,
         "similar": UNASKED,
     }
+
+
+def shown_deal(state: State, deal_id: str) -> dict[str, Any]:
+    """A deal's fields, with those that the page names, whether or not they were imported."""
+    return {**dict.fromkeys(("name", "owner_id", "account_id")), **holder_of(state, deal_id).deal(deal_id)}
 
 
 def names_of(state: State, deal_id: str) -> dict[str, str | None]:

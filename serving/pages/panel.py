@@ -7,13 +7,12 @@ from starlette.responses import Response
 
 from serving.callers import Caller
 from serving.given import Now
-from serving.pages.deal import OUTCOMES, bars, must_see
+from serving.pages.deal import OUTCOMES, bars, must_see, shown_deal
 from serving.pages.frame import say_to, show
 from serving.pages.words import Say
 from serving.panel import PanelReader, framed
 from serving.said import scores_told
 from serving.state import State
-from serving.timeline import holder_of
 
 SHOWN_REASONS = 3
 
@@ -45,7 +44,7 @@ def panel_values(say: Say, deal_id: str, viewer: str | None, state: State, *, st
     score = state.score_for(viewer, deal_id)
     return {
         "deal_id": deal_id,
-        "deal": holder_of(state, deal_id).deal(deal_id),
+        "deal": shown_deal(state, deal_id),
         "score": score,
         "outcome": OUTCOMES[standing],
         "closing": state.closing_of.get(deal_id),

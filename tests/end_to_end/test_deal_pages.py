@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import unescape
 from pathlib import Path
 
@@ -335,3 +335,22 @@ def test_the_command_writes_both_files(served, tmp_path, capsys):
     assert [Path(file).exists() for file in document["files"]] == [True, True] and document["user"] == served.rep_id
     assert answer(["--workspace", str(workspace), "digest", "--user", "nobody"]) == 2
     assert answer(["--workspace", str(workspace), "digest", "--locale", "tlh"]) == 2
+
+
+def test_a_crm_that_knows_of_deals_alone_has_pages_too(served):
+    follower = served.everything.app.state.follower
+    state, deal_id = served.state, served.state.scores["deal_id"].iloc[0]
+    kept = ["deal_id", "created_at", "stage", "is_closed", "is_won", "closed_at", "_first_seen_at"]
+    deals = state.tables.get("deals")
+    deals = deals[[name for name in kept if name in deals]]
+    tables = replace(state.tables, tables={"deals": deals, "stages": state.tables.get("stages")})
+    history = replace(state.history, changes=state.history.changes[:0], activities=state.history.activities[:0])
+    features = state.features[["deal_id", "as_of", "deal_age_days"]]
+    bare = replace(state, tables=tables, history=history, features=features, prepared={})
+    follower.state = bare
+    try:
+        for path in (f"/deals/{deal_id}", f"/panel/{deal_id}", "/deals", "/deals?view=silent", "/deals.csv?view=all"):
+            assert served.everything.get(path).status_code == 200, path
+        assert "Deals 0 " in text_of(served.everything.get("/deals?view=disagree&team=none"))
+    finally:
+        follower.state = state
