@@ -21,8 +21,8 @@ class Load:
 
     @property
     def per_second(self) -> float:
-        """Answers a second."""
-        return len(self.seconds) / self.lasted
+        """Answers with success a second."""
+        return sum(count for status, count in self.statuses.items() if status // 100 == 2) / self.lasted
 
     def within(self, share: float) -> float:
         """The milliseconds within which a share of the answers came."""
