@@ -104,6 +104,9 @@ def describe_keys(api: FastAPI) -> None:
                 operation = described["paths"][route.path_format][method.lower()]
                 operation["security"] = [{"key": []}, {"bearer": []}]
                 operation["x-scope"] = rule.scope
+                for status, told in operation["responses"].items():
+                    if int(status) >= 400:  # whatever a route answers when all is well, failures are documents
+                        told["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/Failure"}}}
 
 
 def rule_for(routes: Sequence[BaseRoute], request: Request) -> Needs | None:
