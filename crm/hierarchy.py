@@ -5,9 +5,10 @@ there, so that reps, teams and regions each add up to the company.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,13 +49,19 @@ class OrgChart:
         present = self.users[self.users["present"]]
         return present[~present.index.isin(present["manager_id"])]
 
+    @cached_property
+    def reports(self) -> dict[str, list[str]]:
+        """The users present who report directly to each manager."""
+        reporting = self.users.loc[self.users["present"], "manager_id"].dropna()
+        return {str(manager): list(users) for manager, users in reporting.groupby(reporting).groups.items()}
+
     def reports_of(self, user_id: str) -> list[str]:
         """The users present who report directly to a user."""
-        return list(self.users.index[self.users["present"] & (self.users["manager_id"] == user_id)])
+        return self.reports.get(user_id, [])
 
     def is_manager(self, user_id: str) -> bool:
         """Whether somebody present reports to the user."""
-        return bool((self.users["present"] & (self.users["manager_id"] == user_id)).any())
+        return user_id in self.reports
 
     def _climb(self, user_id: str) -> tuple[str, ...]:
         above: list[str] = []
@@ -114,6 +121,12 @@ def place_owners(tables: CrmTables, history: DealHistory, owner_id: pd.Series, a
 def _subtrees_holding(chart: OrgChart, owner: str) -> tuple[str, ...]:
     own = (owner,) if chart.is_manager(owner) else ()
     return own + chart.managers_above.get(owner, ())
+
+
+def nodes_of_place(place: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The nodes (type, id) to which money belongs that is placed as `place_owners` says."""
+    levels = [(level, place[level]) for level in ("rep", "team", "region")]
+    return [(COMPANY, COMPANY), *levels, *(("manager", manager) for manager in place["managers"])]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The forecast of a period as rows, node by node: what is won, what is still expected, how sure, what people call."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,7 +169,8 @@ def with_calls(
     rows = rows.assign(**{f"call_{category}": said[category] for category in CALLED})
     rows["call_user_id"] = head.where(head.isin(calls.index))
     rows["call_submitted_at"] = said["submitted_at"]
-    rows["call_rolled_up"] = [_rolled_up(chart, calls["commit"], user) for user in head]
+    commits = calls["commit"].dropna().to_dict()
+    rows["call_rolled_up"] = [_rolled_up(chart, commits, user) for user in head]
     return rows
 
 
@@ -181,8 +183,9 @@ def _with_quotas(
     return rows.assign(probability_of_quota=np.where(rows["quota"].notna(), reached, np.nan))
 
 
-def _rolled_up(chart: OrgChart, commits: pd.Series, head: str | float) -> float:
+def _rolled_up(chart: OrgChart, commits: Mapping[str, float], head: str | float) -> float:
     """Sum of what the direct reports commit; NaN if none of them has called."""
     if not isinstance(head, str):
         return float("nan")
-    return float(commits.reindex(chart.reports_of(head)).sum(min_count=1))
+    called = [commits[user] for user in chart.reports_of(head) if user in commits]
+    return float(sum(called)) if called else float("nan")

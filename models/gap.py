@@ -1,11 +1,10 @@
 """What is missing to a quota, told in deals: "needs 4 of these 9"."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from crm.hierarchy import COMPANY
+from crm.hierarchy import nodes_of_place
+from models.forecast_parts import PLACE
 from models.forecaster import DrawnForecast
 
 GAP_COLUMNS = (
@@ -41,33 +40,42 @@ def quota_gaps(
     due = deals["deal_id"].map(expected_on)
     likely = deals[(due < end).to_numpy() & (deals["win_probability"] > 0).to_numpy()]
     likely = likely.sort_values(["amount", "deal_id"], ascending=[False, True], ignore_index=True)
+    rows_of, amounts = _rows_by_node(likely), likely["amount"].to_numpy()
+    ids, chances = likely["deal_id"].tolist(), likely["win_probability"].tolist()
     asked = nodes[nodes["quota"].notna()]
     rows = []
     for node in asked.to_dict("records"):
-        mine = likely[_belongs(likely, node["node_type"], node["node_id"])]
+        mine = rows_of.get((node["node_type"], node["node_id"]), [])
         gap = max(float(node["quota"] - node["won_to_date"]), 0.0)
-        needed = _smallest_number(mine["amount"].to_numpy(), gap)
-        shown = mine.head(max(named, 0 if needed is None else needed))
+        needed = _smallest_number(amounts[mine], gap)
+        shown = mine[: max(named, 0 if needed is None else needed)]
         rows.append(
             {
                 **{name: node[name] for name in GAP_COLUMNS[:7]},
                 "gap": gap,
                 "needed": needed,
                 "likely": len(mine),
-                "likely_amount": float(mine["amount"].sum()),
-                "deals": _named(shown),
+                "likely_amount": float(amounts[mine].sum()),
+                "deals": [
+                    {
+                        "deal_id": ids[row],
+                        "expected_amount": float(amounts[row]),
+                        "period_win_probability": chances[row],
+                    }
+                    for row in shown
+                ],
             }
         )
     return pd.DataFrame(rows, columns=list(GAP_COLUMNS)).astype({"needed": "Int64", "deals": object})
 
 
-def _belongs(deals: pd.DataFrame, node_type: str, node_id: str) -> np.ndarray:
-    """Whether each deal's money counts at a node."""
-    if node_type == COMPANY:
-        return np.ones(len(deals), dtype=bool)
-    if node_type == "manager":
-        return np.array([node_id in managers for managers in deals["managers"]], dtype=bool)
-    return (deals[node_type] == node_id).to_numpy()
+def _rows_by_node(deals: pd.DataFrame) -> dict[tuple[str, str], list[int]]:
+    """The rows of the deals whose money counts at each node, in their order."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for row, deal in enumerate(deals[PLACE].to_dict("records")):
+        for node in nodes_of_place(deal):
+            found.setdefault(node, []).append(row)
+    return found
 
 
 def _smallest_number(amounts: np.ndarray, gap: float) -> int | None:
@@ -76,11 +84,3 @@ def _smallest_number(amounts: np.ndarray, gap: float) -> int | None:
         return 0
     reached = np.flatnonzero(np.cumsum(amounts) >= gap)
     return int(reached[0]) + 1 if len(reached) else None
-
-
-def _named(deals: pd.DataFrame) -> list[dict[str, Any]]:
-    columns = zip(deals["deal_id"], deals["amount"], deals["win_probability"], strict=True)
-    return [
-        {"deal_id": deal_id, "expected_amount": float(amount), "period_win_probability": float(chance)}
-        for deal_id, amount, chance in columns
-    ]

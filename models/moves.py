@@ -137,18 +137,19 @@ def _occurs(behind: pd.DataFrame, amounts: np.ndarray) -> np.ndarray:
 
 def _strongest(behind: pd.DataFrame, named: int) -> dict[tuple[int, int], tuple[list[dict[str, Any]], int, float]]:
     """By node and cause: the deals that moved most, how many others there are, and what those sum to."""
-    order = np.lexsort((behind["deal_id"], -behind["money"].abs(), behind["cause"], behind["node"]))
+    # The rows come by deal_id, which a stable sort keeps where two moved as much.
+    order = np.lexsort((-behind["money"].abs(), behind["cause"], behind["node"]))
     behind = behind.iloc[order]
     bar = (behind["node"] * len(CAUSES) + behind["cause"]).to_numpy()
     starts = np.flatnonzero(np.r_[True, bar[1:] != bar[:-1]]) if len(bar) else np.array([], dtype=int)
     ends = np.r_[starts[1:], len(bar)] if len(bar) else starts
-    ids, money = behind["deal_id"].tolist(), behind["money"].to_numpy()
+    ids, money = behind["deal_id"].tolist(), behind["money"].tolist()
+    upto = np.r_[0.0, np.cumsum(behind["money"].to_numpy())].tolist()
     found = {}
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+    for start, end, number in zip(starts.tolist(), ends.tolist(), bar[starts].tolist(), strict=True):
         cut = min(start + named, end)
-        deals = [{"deal_id": ids[row], "amount": float(money[row])} for row in range(start, cut)]
-        key = (int(bar[start]) // len(CAUSES), int(bar[start]) % len(CAUSES))
-        found[key] = (deals, end - cut, float(money[cut:end].sum()))
+        deals = [{"deal_id": ids[row], "amount": money[row]} for row in range(start, cut)]
+        found[divmod(number, len(CAUSES))] = (deals, end - cut, upto[end] - upto[cut] if cut < end else 0.0)
     return found
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from crm.bookings import shown_deals
 from crm.errors import Detail, UsageError
-from crm.hierarchy import COMPANY
+from crm.hierarchy import nodes_of_place
 from crm.history import DealHistory, build_history, open_deals
 from crm.money import RateBook
 from crm.store import DEAL_TABLES
@@ -24,7 +24,7 @@ from models.bundle import Bundle
 from models.forecast_look import chances_beyond_scores
 from models.forecast_parts import PLACE, gather_parts
 from models.forecaster import DrawnForecast
-from models.revenue import RevenueModel, simulate_money
+from models.revenue import RevenueModel, expected_money, simulate_money
 from models.scorer import score_deals
 
 
@@ -53,37 +53,36 @@ def suppose(
     The forecast as if it had been drawn with these deals; its nodes are those of `drawn`.
     """
     deals = drawn.parts.deals
-    gone = deals["deal_id"].isin([*dropped, *supposed["deal_id"]])
-    kept = pd.concat([deals[~gone], supposed[deals.columns]], ignore_index=True)
+    out = deals[deals["deal_id"].isin([*dropped, *supposed["deal_id"]])]
+    kept = pd.concat([deals.drop(index=out.index), supposed[deals.columns]], ignore_index=True)
     parts = replace(drawn.parts, deals=kept.sort_values("deal_id", ignore_index=True))
-    nodes = parts.add_up(drawn.chart).nodes.set_index(_NODE)
-    order = pd.MultiIndex.from_frame(drawn.outlook.nodes[_NODE])
-    money = ["won_to_date", "open_pipeline", "not_yet_created", "mean", "variance", "sensitivity"]
-    # A node that only a dropped deal had made stays, with nothing.
-    changed = nodes.reindex(order)[money].fillna(0.0).reset_index(drop=True)
-    moved = _drawn_at(drawn, model, supposed) - _drawn_at(drawn, model, deals[gone])
-    outlook = replace(drawn.outlook, nodes=drawn.outlook.nodes.assign(**changed))
-    return replace(drawn, parts=parts, outlook=outlook, samples=drawn.samples + moved)
+    (money, draws), (money_out, draws_out) = (_brought(drawn, model, each) for each in (supposed, out))
+    nodes = drawn.outlook.nodes.copy()
+    nodes[list(_MONEY)] += money - money_out
+    outlook = replace(drawn.outlook, nodes=nodes)
+    return replace(drawn, parts=parts, outlook=outlook, samples=drawn.samples + draws - draws_out)
 
 
-_NODE = ["node_type", "node_id"]
+_MONEY = {"open_pipeline": "mean", "mean": "mean", "variance": "variance", "sensitivity": "sensitivity"}
+"""Columns of an outlook's nodes that open deals are in, and which of their expected money is."""
 
 
-def _drawn_at(drawn: DrawnForecast, model: RevenueModel, deals: pd.DataFrame) -> np.ndarray:
-    """(nodes, draws) what some deals bring at each node."""
+def _brought(drawn: DrawnForecast, model: RevenueModel, deals: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """What some deals bring at each node: (nodes, `_MONEY`) expected, (nodes, draws) drawn."""
     nodes = drawn.outlook.nodes
     number = {node: row for row, node in enumerate(zip(nodes["node_type"], nodes["node_id"], strict=True))}
-    money = np.zeros(drawn.samples.shape)
+    money, drawn_money = np.zeros((len(nodes), len(_MONEY))), np.zeros(drawn.samples.shape)
     if deals.empty:
-        return money
-    alone = deals.assign(place=np.arange(len(deals)))
+        return money, drawn_money
     nothing = drawn.outlook.arrivals.iloc[:0]
+    expected = expected_money(deals, nothing)[0][list(_MONEY.values())].to_numpy()
+    alone = deals.assign(place=np.arange(len(deals)))
     draws = simulate_money(model, alone, nothing, places=len(deals), samples=drawn.samples.shape[1])
     for row, deal in enumerate(deals[PLACE].to_dict("records")):
-        holding = [(COMPANY, COMPANY), *((level, deal[level]) for level in ("rep", "team", "region"))]
-        for node in (*holding, *(("manager", manager) for manager in deal["managers"])):
-            money[number[node]] += draws[row]
-    return money
+        for node in nodes_of_place(deal):
+            money[number[node]] += expected[row]
+            drawn_money[number[node]] += draws[row]
+    return money, drawn_money
 
 
 def supposed_deals(
