@@ -223,13 +223,16 @@ def backtest(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where the results go; by default in the workspace.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="W", min=1, help="Processes; by default one per core.")
+    ] = None,
 ) -> None:
     """Walk forward over past periods with only what was known: who would have been right, and by how much."""
     from dealcast import review as reviews
 
     session: Session = context.obj
     with progress_of("backtest") as progress:
-        document = reviews.backtest(session, periods=periods, out=out, progress=progress)
+        document = reviews.backtest(session, periods=periods, out=out, workers=workers, progress=progress)
     session.hand_over(document, display.show_backtest)
 
 

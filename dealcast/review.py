@@ -1,5 +1,7 @@
 """Looking back: `review`, what was said week by week beside what came, and `backtest`, walking forward over periods."""
 
+import contextlib
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +23,7 @@ from models.review import (
     caller_record,
     empty_rows,
     final_bookings,
+    latest_bookings,
     review_cuts,
     review_rows,
     with_actual,
@@ -49,7 +52,13 @@ def review(session: Session, *, as_of: str | None, period_start: str | None, pro
         nodes, basis = said.get(cut) or (called_nodes(tables, history, cut, period), "replayed")
         at_cut = {"cut": cut, "period": period, "basis": basis, "overrides": overrides}
         parts.append(review_rows(tables, history, nodes, record, **at_cut))
-    rows = with_actual(pd.concat(parts, ignore_index=True), final_bookings(tables, history, period, moment.at))
+    rows = with_actual(
+        pd.concat(parts, ignore_index=True),
+        final_bookings(tables, history, period, moment.at),
+        latest_bookings(tables, history, period, moment.at),
+    )
+    if rows["actual"].notna().any() and not moment.is_past:
+        _keep_accuracy(session, rows, period, moment.at)
     speaks = bundles.get(moment.at)
     return {
         "as_of": moment.at,
@@ -61,6 +70,14 @@ def review(session: Session, *, as_of: str | None, period_start: str | None, pro
         "notes": [*_period_notes(tables, period, moment, cuts), *_notes_on(notes, said, cuts)],
         "rows": rows[list(REVIEW_COLUMNS)],
     }
+
+
+def _keep_accuracy(session: Session, rows: pd.DataFrame, period: Period, at: pd.Timestamp) -> None:
+    """Write down how right everybody was of a period whose books have closed, where MLflow is installed."""
+    with contextlib.suppress(ModuleNotFoundError):
+        from training.accuracy import keep_accuracy
+
+        keep_accuracy(session.workspace, rows, period=period, kind="review", at=at)
 
 
 def _bundles(
@@ -121,7 +138,9 @@ def _period_notes(tables: CrmTables, period: Period, moment: Moment, cuts: list[
     return []
 
 
-def backtest(session: Session, *, periods: int, out: Path | None, progress: Progress) -> Document:
+def backtest(
+    session: Session, *, periods: int, out: Path | None, workers: int | None = None, progress: Progress
+) -> Document:
     """Walk forward over past periods and write down who was right: the `backtest` document.
 
     Raises
@@ -129,6 +148,7 @@ def backtest(session: Session, *, periods: int, out: Path | None, progress: Prog
     UsageError : this installation cannot train, or the folder cannot be made.
     """
     try:
+        from training.accuracy import keep_backtest
         from training.backtest import run_backtest
     except ModuleNotFoundError as missing:
         detail = Detail("installation", missing.name, "a backtest trains, which needs the extra `train`", _INSTALL)
@@ -139,7 +159,15 @@ def backtest(session: Session, *, periods: int, out: Path | None, progress: Prog
     if folder.exists() and not folder.is_dir():
         detail = Detail("--out", str(folder), "a folder; it is made where there is none", "Name a folder.")
         raise UsageError(f"{folder} is not a folder.", detail)
-    found = run_backtest(tables, session.ledger, folder, now=session.now, periods=periods, progress=progress)
+    found = run_backtest(
+        tables,
+        session.ledger,
+        folder,
+        now=session.now,
+        periods=periods,
+        workers=workers or os.cpu_count() or 1,
+        progress=progress,
+    )
     document = {
         "as_of": tables.as_of,
         "data_version": tables.data_version,
@@ -153,6 +181,7 @@ def backtest(session: Session, *, periods: int, out: Path | None, progress: Prog
     for name in ("scoreboard", "differences"):
         write_table(document[name], folder / f"{name}.csv")
     (folder / "backtest.json").write_text(render_document(document), "utf-8")
+    keep_backtest(session.workspace, tables, found, folder, at=session.now)
     return document
 
 

@@ -20,7 +20,7 @@ from models.revenue_baselines import first_day, revenue_baselines
 
 REVIEW_COLUMNS = (
     *("period_start", "cut_at", "week_of_period", "node_type", "node_id", "forecaster", "user_id", "category"),
-    *("value", "p10", "p90", "actual", "error", "inside_80", "basis"),
+    *("value", "p10", "p90", "actual", "error", "inside_80", "basis", "actual_latest"),
 )
 REVENUE_BASELINES = ("stage_weighted", "same_day_conversion", "last_period", "same_period_last_year")
 NODE_TYPES = ("company", "region", "team", "manager", "rep")
@@ -61,6 +61,15 @@ def final_bookings(tables: CrmTables, history: DealHistory, period: Period, know
             {"node_type": "str", "node_id": "str", "actual": "float64"}
         )
     return bookings_by_node(tables, history, closed_at, period).rename(columns={"booked": "actual"})
+
+
+def latest_bookings(tables: CrmTables, history: DealHistory, period: Period, known_at: pd.Timestamp) -> pd.DataFrame:
+    """What a period whose books have closed brought each node as known now: node_type, node_id, actual_latest.
+
+    It differs from `final_bookings` by what was undone, invoiced otherwise or booked after the books closed.
+    """
+    booked = bookings_by_node(tables, history, known_at, period).rename(columns={"booked": "actual_latest"})
+    return booked if books_close_at(tables.calendar, period) <= known_at else booked.iloc[:0]
 
 
 def called_nodes(tables: CrmTables, history: DealHistory, cut: pd.Timestamp, period: Period) -> pd.DataFrame:
@@ -180,18 +189,22 @@ def review_rows(
     return rows.sort_values(["node_type", "node_id", "forecaster", "category"], key=_in_order, ignore_index=True)
 
 
-def with_actual(rows: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
+def with_actual(rows: pd.DataFrame, actual: pd.DataFrame, latest: pd.DataFrame | None = None) -> pd.DataFrame:
     """Review rows of one period beside its final bookings (`final_bookings`): actual, error, inside_80.
 
-    A node without bookings brought nothing; without final bookings all three are missing.
+    A node without bookings brought nothing; without final bookings all three are missing. `latest` (see
+    `latest_bookings`) gives actual_latest, which nobody is judged by.
     """
-    found = rows.drop(columns="actual").merge(actual, on=_NODE, how="left")
+    found = rows.drop(columns=["actual", "actual_latest"]).merge(actual, on=_NODE, how="left")
     came = found["actual"].fillna(0.0) if len(actual) else pd.Series(np.nan, index=found.index)
     inside = ((came >= found["p10"]) & (came <= found["p90"])).astype("boolean")
     found = found.assign(
         actual=came, error=found["value"] - came, inside_80=inside.mask(found["p10"].isna() | came.isna())
     )
-    return found[rows.columns]
+    if latest is None or latest.empty:
+        return found.assign(actual_latest=np.nan)[rows.columns]
+    found = found.merge(latest, on=_NODE, how="left")
+    return found.assign(actual_latest=found["actual_latest"].fillna(0.0))[rows.columns]
 
 
 def empty_rows() -> pd.DataFrame:
@@ -208,7 +221,7 @@ def _in_order(column: pd.Series) -> pd.Series:
 
 def _typed(rows: pd.DataFrame) -> pd.DataFrame:
     texts = ("node_type", "node_id", "forecaster", "user_id", "category", "basis")
-    numbers = ("value", "actual", "error", *QUANTILES)
+    numbers = ("value", "actual", "error", "actual_latest", *QUANTILES)
     kinds = {**dict.fromkeys(texts, "str"), **dict.fromkeys(numbers, "float64"), "inside_80": "boolean"}
     kinds |= {"period_start": "datetime64[us]", "cut_at": INSTANT, "week_of_period": "int64"}
     columns = [*REVIEW_COLUMNS, *(name for name in QUANTILES if name not in REVIEW_COLUMNS)]

@@ -6,8 +6,10 @@ when it is done: a run that was stopped goes on with the next one.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from crm.errors import DataUnusable, Detail
 from crm.history import DealHistory, build_history
 from crm.tables import CrmTables
 from features.catalogue import feature_set_hash
-from ledger.ledger import Ledger
+from ledger.ledger import Ledger, open_ledger
 from models.bundle import write_bundle
 from models.replays import replayed_nodes
 from models.revenue_baselines import first_day
@@ -28,6 +30,7 @@ from models.review import (
     caller_record,
     empty_rows,
     final_bookings,
+    latest_bookings,
     review_cuts,
     review_rows,
     with_actual,
@@ -67,6 +70,7 @@ def run_backtest(
     now: pd.Timestamp,
     periods: int = PERIODS,
     seed: int = SEED,
+    workers: int = 1,
     progress: Progress = lambda step, share: None,
 ) -> Backtest:
     """Walk forward over the last periods whose books have closed.
@@ -78,6 +82,7 @@ def run_backtest(
         other features or another seed is done anew.
     now : when replays are written down; nothing that is fitted depends on it.
     periods : how many, at least 1; fewer where the data do not reach back so far.
+    workers : processes, a period each at a time; 1 walks in this one. What is found does not depend on it.
 
     Raises
     ------
@@ -89,16 +94,14 @@ def run_backtest(
         rule = "a backtest needs a whole period whose books have closed"
         detail = Detail("deals", instant_text(tables.as_of), rule, "Import an export that reaches further back.")
         raise DataUnusable("No period can be looked back on yet.", detail)
-    history = build_history(tables)
-    record = caller_record(tables, history, tables.as_of)
-    done = []
-    for place, period in enumerate(walked):
-        step = f"{period.label} ({place + 1} of {len(walked)})"
-        progress(step, place / len(walked))
-        kept = _Kept(folder / "periods" / str(period.start), _identity(tables, period, seed))
-        if not kept.is_done():
-            kept.write(*_walk(tables, history, record, ledger, folder, period=period, seed=seed, now=now))
-        done.append(kept.read())
+    kept = {period: _Kept(folder / "periods" / str(period.start), _identity(tables, period, seed)) for period in walked}
+    missing = [period for period in walked if not kept[period].is_done()]
+    walk = _Walk(tables, folder, seed, now)
+    steps = walk.in_processes(missing, ledger, workers) if workers > 1 else walk.one_by_one(missing, ledger)
+    for period, place in steps:
+        latest = "" if period is None else f"{period.label} done, "
+        progress(f"{latest}{len(walked) - len(missing) + place} of {len(walked)}", (place + 0.5) / (len(missing) + 1))
+    done = [kept[period].read() for period in walked]
     progress("compare", 1.0)
     rows = pd.concat([rows for _, rows in done], ignore_index=True)
     judged = judged_rows(rows)
@@ -124,38 +127,84 @@ def ended_periods(tables: CrmTables) -> list[Period]:
     return [each for each in found if each.start_at >= first and books_close_at(tables.calendar, each) <= tables.as_of]
 
 
-def _walk(
-    tables: CrmTables,
-    history: DealHistory,
-    record: pd.DataFrame,
-    ledger: Ledger,
-    folder: Path,
-    *,
-    period: Period,
-    seed: int,
-    now: pd.Timestamp,
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """One period: what is told of it, and its review rows."""
-    cuts = review_cuts(tables.calendar, period, tables.as_of)
-    nodes, note = {}, None
-    version: str | None = None
+@dataclass(frozen=True)
+class _Walk:
+    """What walking over a period takes; each is written down when it is done."""
+
+    tables: CrmTables
+    folder: Path
+    seed: int
+    now: pd.Timestamp
+
+    def one_by_one(self, periods: Sequence[Period], ledger: Ledger) -> Iterator[tuple[Period | None, int]]:
+        """Walk in this process; gives each period when it is done, and how many are (at first none)."""
+        yield None, 0
+        if not periods:
+            return
+        history = build_history(self.tables)
+        record = caller_record(self.tables, history, self.tables.as_of)
+        for place, period in enumerate(periods, start=1):
+            self.over(period, history, record, ledger)
+            yield period, place
+
+    def in_processes(
+        self, periods: Sequence[Period], ledger: Ledger, workers: int
+    ) -> Iterator[tuple[Period | None, int]]:
+        """Walk in several processes; gives each period when it is done, and how many are (at first none)."""
+        yield None, 0
+        if not periods:
+            return
+        url = ledger.engine.url.render_as_string(hide_password=False)
+        with ProcessPoolExecutor(min(workers, len(periods)), mp_context=get_context("spawn")) as pool:
+            walking = {pool.submit(_walk_alone, self, period, url): period for period in periods}
+            try:
+                for place, walked in enumerate(as_completed(walking), start=1):
+                    walked.result()
+                    yield walking[walked], place
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def over(self, period: Period, history: DealHistory, record: pd.DataFrame, ledger: Ledger) -> None:
+        """Train at a period's start, forecast every week of it, compare with what came, and write that down."""
+        tables = self.tables
+        cuts = review_cuts(tables.calendar, period, tables.as_of)
+        nodes, note = {}, None
+        version: str | None = None
+        try:
+            fitted = fit_bundle(tables, period.start_at, seed=self.seed, history=history)
+        except DataUnusable as unusable:
+            note = f"{period.label} has no model: {unusable.message}"
+        else:
+            bundle = write_bundle(self.folder, fitted.bundle)
+            version = bundle.model_version
+            seen, dated = bundle.read_history(tables)
+            nodes = replayed_nodes(ledger, bundle, seen, dated, cuts=cuts, period=period, now=self.now)
+        parts = [empty_rows()]
+        for cut in cuts:
+            said = nodes[cut] if cut in nodes else called_nodes(tables, history, cut, period)
+            parts.append(review_rows(tables, history, said, record, cut=cut, period=period, basis="replayed"))
+        actual = final_bookings(tables, history, period, tables.as_of)
+        latest = latest_bookings(tables, history, period, tables.as_of)
+        company = actual.loc[actual["node_type"] == "company", "actual"].item()
+        told = {
+            "period_start": str(period.start),
+            "actual": company,
+            "model_version": version,
+            "trained_as_of": instant_text(period.start_at) if version else None,
+            "note": note,
+        }
+        kept = _Kept(self.folder / "periods" / str(period.start), _identity(tables, period, self.seed))
+        kept.write(told, with_actual(pd.concat(parts, ignore_index=True), actual, latest))
+
+
+def _walk_alone(walk: _Walk, period: Period, ledger_url: str) -> None:
+    """Walk over one period in a process of its own."""
+    ledger = open_ledger(ledger_url)
     try:
-        bundle = write_bundle(folder, fit_bundle(tables, period.start_at, seed=seed, history=history).bundle)
-    except DataUnusable as unusable:
-        note = f"{period.label} has no model: {unusable.message}"
-    else:
-        version = bundle.model_version
-        seen, dated = bundle.read_history(tables)
-        nodes = replayed_nodes(ledger, bundle, seen, dated, cuts=cuts, period=period, now=now)
-    parts = [empty_rows()]
-    for cut in cuts:
-        said = nodes[cut] if cut in nodes else called_nodes(tables, history, cut, period)
-        parts.append(review_rows(tables, history, said, record, cut=cut, period=period, basis="replayed"))
-    actual = final_bookings(tables, history, period, tables.as_of)
-    company = actual.loc[actual["node_type"] == "company", "actual"].item()
-    told = {"period_start": str(period.start), "actual": company, "model_version": version}
-    trained_as_of = instant_text(period.start_at) if version else None
-    return {**told, "trained_as_of": trained_as_of, "note": note}, with_actual(pd.concat(parts), actual)
+        history = build_history(walk.tables)
+        walk.over(period, history, caller_record(walk.tables, history, walk.tables.as_of), ledger)
+    finally:
+        ledger.engine.dispose()
 
 
 def _identity(tables: CrmTables, period: Period, seed: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Two pictures of a training run, as PNG bytes: whether probabilities came true, and what they rest on."""
+"""Pictures of trainings and backtests, as PNG bytes: whether what was said came true, and what it rests on."""
 
 from io import BytesIO
 
@@ -37,6 +37,26 @@ def importance_plot(hazards: HazardModel) -> bytes:
         gains = hazards.gain_shares(cause).sort_values(kind="stable").tail(SHOWN)
         axes.barh(gains.index, gains.to_numpy())
         axes.set_title(f"{cause}: share of the gain")
+    return _png(figure)
+
+
+def accuracy_plot(scoreboard: pd.DataFrame) -> bytes:
+    """The company's error as a share of its bookings, and the mean CRPS, by week of the period and forecaster.
+
+    Parameters
+    ----------
+    scoreboard : as `training.scoreboard.build_scoreboard` gives it; of calls the commit.
+    """
+    company = scoreboard[(scoreboard["node_type"] == "company") & scoreboard["category"].fillna("commit").eq("commit")]
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    titles = {"wape": "error as a share of bookings", "crps": "CRPS (money)"}
+    for axes, (score, title) in zip(figure.subplots(1, len(titles)), titles.items(), strict=True):
+        for who, rows in company.groupby("forecaster"):
+            width = 2.5 if who == "model" else 1.0
+            axes.plot(rows["week"], rows[score], label=who, linewidth=width)
+        axes.set(xlabel="week of the period", title=f"company: {title}", ylim=(0, None))
+    if len(company):
+        axes.legend(fontsize="small")
     return _png(figure)
 
 

@@ -18,11 +18,14 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunInfo
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 MODEL = "dealcast"
 EXPERIMENT = "dealcast"
+ACCURACY = "dealcast forecast accuracy"
+"""The experiment that holds, period by period, how right everybody was."""
 CHAMPION, CHALLENGER = "champion", "challenger"
+_METRICS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,15 @@ class LoggedRun:
 
     run_id: str
     version: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value of a metric at a step."""
+
+    name: str
+    value: float
+    step: int
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,43 @@ def log_training(
     return LoggedRun(run_id, str(registered.version))
 
 
+def log_once(
+    workspace: Path, name: str, *, params: Mapping[str, object], points: Sequence[Point], at: pd.Timestamp
+) -> str | None:
+    """Log a run of the experiment of accuracies, unless there is one of this name.
+
+    Returns
+    -------
+    The id of the new run; None where it was there already.
+    """
+    client = _client(workspace)
+    experiment = _experiment_id(client, workspace, ACCURACY)
+    if client.search_runs([experiment], f"tags.`{MLFLOW_RUN_NAME}` = '{name}' AND attributes.status = 'FINISHED'"):
+        return None
+    millis = int(at.timestamp() * 1000)
+    run_id = str(client.create_run(experiment, start_time=millis, run_name=name).info.run_id)
+    metrics = [Metric(each.name, float(each.value), millis, each.step) for each in points]
+    for start in range(0, len(metrics), _METRICS_AT_ONCE):
+        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
+    client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
+    client.set_terminated(run_id)
+    return run_id
+
+
+def log_report(
+    workspace: Path, name: str, *, params: Mapping[str, object], artifacts: Mapping[str, str | bytes], at: pd.Timestamp
+) -> str:
+    """Log a run of the experiment of accuracies that holds files (text, or PNG bytes of a plot); returns its id."""
+    client = _client(workspace)
+    experiment = _experiment_id(client, workspace, ACCURACY)
+    run_id = str(client.create_run(experiment, start_time=int(at.timestamp() * 1000), run_name=name).info.run_id)
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    for file, content in artifacts.items():
+        _log_file(client, run_id, file, content)
+    client.set_terminated(run_id)
+    return run_id
+
+
 def set_alias(workspace: Path, alias: str, model_version: str) -> None:
     """Point `champion` or `challenger` at the newest registered version of a bundle.
 
@@ -120,11 +169,11 @@ def _client(workspace: Path) -> MlflowClient:
     return MlflowClient(tracking_uri=address, registry_uri=address)
 
 
-def _experiment_id(client: MlflowClient, workspace: Path) -> str:
-    known = client.get_experiment_by_name(EXPERIMENT)
+def _experiment_id(client: MlflowClient, workspace: Path, name: str = EXPERIMENT) -> str:
+    known = client.get_experiment_by_name(name)
     if known is not None:
         return str(known.experiment_id)
-    return str(client.create_experiment(EXPERIMENT, artifact_location=(workspace / "mlartifacts").resolve().as_uri()))
+    return str(client.create_experiment(name, artifact_location=(workspace / "mlartifacts").resolve().as_uri()))
 
 
 def _ensure_model(client: MlflowClient) -> None:

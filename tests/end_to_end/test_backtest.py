@@ -20,6 +20,8 @@ from ledger.ledger import open_ledger
 from models.bundle import read_bundle
 from models.replays import replayed_nodes
 from models.review import REVIEW_COLUMNS, caller_record, review_rows
+from training import tracking
+from training.accuracy import keep_accuracy
 from training.backtest import ended_periods, run_backtest
 
 pytestmark = pytest.mark.slow
@@ -57,7 +59,7 @@ def walked(workspace, tmp_path_factory):
     folder = tmp_path_factory.mktemp("out")
 
     def stop(step: str, share: float) -> None:
-        if "2 of 2" in step:
+        if "1 of 2" in step:
             raise Stopped
 
     tables, ledger = read_tables(workspace), open_ledger(f"sqlite:///{workspace}/dealcast.db")
@@ -66,7 +68,18 @@ def walked(workspace, tmp_path_factory):
     left = kept(folder), len(replays(workspace))
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        arguments = ["--workspace", workspace, "--json", "backtest", "--periods", "2", "--out", folder]
+        arguments = [
+            "--workspace",
+            workspace,
+            "--json",
+            "backtest",
+            "--periods",
+            "2",
+            "--workers",
+            "2",
+            "--out",
+            folder,
+        ]
         assert answer([str(each) for each in arguments]) == 0
     return folder, left, json.loads(printed.getvalue())
 
@@ -77,6 +90,38 @@ def test_a_stopped_backtest_goes_on_with_the_next_period(walked, workspace):
     assert {name: kept(folder)[name] for name in left} == left
     assert [period["period_start"] for period in document["periods"]] == ["2025-04-01", "2025-07-01"]
     assert replayed == 13 and len(replays(workspace)) == 13 + 13
+
+
+def test_each_period_is_a_run_of_mlflow_with_metrics_by_week_once(walked, workspace):
+    folder, _, document = walked
+    client = tracking._client(workspace)
+    experiment = client.get_experiment_by_name(tracking.ACCURACY).experiment_id
+    runs = {run.info.run_name: run for run in client.search_runs([experiment])}
+    names = [f"backtest {each['period_start']} data {document['data_version']}" for each in document["periods"]]
+    assert set(runs) == {*names, "backtest of 2"}
+    for name, period in zip(names, document["periods"], strict=True):
+        assert float(runs[name].data.params["actual"]) == period["actual"]
+        told = client.get_metric_history(runs[name].info.run_id, "company/model/crps")
+        assert [point.step for point in sorted(told, key=lambda point: point.step)] == list(range(1, 14))
+    assert {"team/call.commit/wape", "rep/model/coverage_80"} <= set(runs[names[0]].data.metrics)
+    files = {each.path for each in client.list_artifacts(runs["backtest of 2"].info.run_id)}
+    assert files == {"scoreboard.csv", "differences.csv", "accuracy.png"} and (folder / "accuracy.png").is_file()
+
+
+def test_a_review_of_a_finished_period_is_written_down_once(walked, workspace):
+    client = tracking._client(workspace)
+    experiment = client.get_experiment_by_name(tracking.ACCURACY).experiment_id
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert answer(["--workspace", str(workspace), "--json", "review", "--period-start", "2025-07-01"]) == 0
+    rows = pd.DataFrame(json.loads(printed.getvalue())["rows"])
+    assert rows["actual"].notna().all() and rows["actual_latest"].notna().all()
+    tables = read_tables(workspace)
+    kept = pd.read_parquet(walked[0] / "periods" / "2025-07-01.parquet")
+    again = {"period": ended_periods(tables)[-1], "kind": "review", "at": NOW}
+    assert keep_accuracy(workspace, kept, **again) is None
+    found = client.search_runs([experiment], "params.kind = 'review'")
+    assert [run.info.run_name for run in found] == ["review 2025-07-01"]
 
 
 def test_every_period_has_a_model_trained_at_its_start_and_nothing_is_published_or_registered(walked, workspace):
@@ -124,7 +169,7 @@ def test_what_stands_at_a_cut_is_the_same_from_the_export_of_that_moment(walked,
     history = build_history(then)
     record = caller_record(then, history, cut)
     lived = review_rows(then, history, nodes, record, cut=cut, period=period, basis="replayed")
-    columns = [name for name in REVIEW_COLUMNS if name not in ("actual", "error", "inside_80")]
+    columns = [name for name in REVIEW_COLUMNS if name not in ("actual", "actual_latest", "error", "inside_80")]
     # pandas reads moments back in another unit than they were written in.
     same = later[columns].reset_index(drop=True).astype(lived[columns].dtypes.to_dict())
     pd.testing.assert_frame_equal(same, lived[columns], rtol=1e-9)
@@ -141,7 +186,7 @@ def test_without_an_ended_period_there_is_nothing_to_look_back_on(walked, worksp
 
 def test_people_are_shown_who_was_right_and_reviews_of_a_finished_period(walked, workspace, capsys):
     folder = str(walked[0])
-    assert answer(["--workspace", str(workspace), "backtest", "--periods", "2", "--out", folder]) == 0
+    assert answer(["--workspace", str(workspace), "backtest", "--periods", "2", "--workers", "2", "--out", folder]) == 0
     shown = capsys.readouterr().out
     assert "wape" in shown and "same_day_conversion" in shown and folder in shown.replace("\n", "")
     assert answer(["--workspace", str(workspace), "review", "--period-start", "2025-07-01"]) == 0

@@ -19,6 +19,7 @@ from models.review import (
     called_nodes,
     caller_record,
     final_bookings,
+    latest_bookings,
     review_cuts,
     review_rows,
     week_of_period,
@@ -155,6 +156,27 @@ def test_error_and_range_are_judged_against_the_final_bookings():
     open_books = with_actual(rows, final_bookings(COMPANY, HISTORY, QUARTER, at("2026-07-10")))
     assert open_books[["actual", "error", "inside_80"]].isna().all(axis=None)
     assert list(open_books)[: len(REVIEW_COLUMNS)] == list(REVIEW_COLUMNS)
+
+
+def test_what_was_undone_after_the_books_closed_is_told_beside_and_judges_nobody():
+    undone = {
+        "deal_id": "deal-0",
+        "changed_at": "2026-07-12",
+        "field": "stage",
+        "old_value": "Won",
+        "new_value": "Open",
+    }
+    first = {**undone, "changed_at": "2026-05-02", "old_value": "Open", "new_value": "Won"}
+    tables = company({"amount": 70}, won("2026-05-02", amount=30), deal_history=[first, undone], as_of="2026-08-01")
+    history = build_history(tables)
+    nodes = called_nodes(tables, history, MONDAY, QUARTER).assign(mean=80.0)
+    record = caller_record(tables, history, tables.as_of)
+    rows = review_rows(tables, history, nodes, record, cut=MONDAY, period=QUARTER, basis="replayed")
+    asked = (tables, history, QUARTER, tables.as_of)
+    judged = with_actual(rows, final_bookings(*asked), latest_bookings(*asked))
+    model = judged[(judged["node_type"] == "company") & (judged["forecaster"] == "model")].iloc[0]
+    assert (model["actual"], model["actual_latest"], model["error"]) == (100.0, 30.0, -20.0)
+    assert latest_bookings(tables, history, QUARTER, at("2026-07-10")).empty
 
 
 def forecast_row(as_of: pd.Timestamp, mean: float) -> pd.DataFrame:
