@@ -290,6 +290,8 @@ def show_review(console: Console, document: Document) -> None:
         lines.append((str(week), text(cut)[:10], basis, *map(money, amounts)))
     if lines:
         table(console, ("week", "cut", "basis", *(f"{name}>" for name in ("p10", "p90", *who, "actual"))), lines)
+    for each in document["callers"].head(TOP_DEALS).itertuples():
+        console.print(f"{escape(each.user_id)} {each.text} ({each.periods} periods).")
     nodes = len(rows[["node_type", "node_id"]].drop_duplicates())
     console.print(f"{len(rows):,} rows of {nodes:,} nodes: `--out FILE` or `--json` gives all of them.")
     if document["out"]:

@@ -15,6 +15,7 @@ from dealcast.documents import render_document, write_table
 from dealcast.session import Progress, Session
 from dealcast.steps import Document, Moment, moment_of, period_asked
 from models.bundle import Bundle, bundle_for
+from models.callers import TRAITS, caller_traits, tell_callers
 from models.replays import published_nodes, replayed_nodes
 from models.review import (
     REVIEW_COLUMNS,
@@ -69,7 +70,18 @@ def review(session: Session, *, as_of: str | None, period_start: str | None, pro
         "out": None,
         "notes": [*_period_notes(tables, period, moment, cuts), *_notes_on(notes, said, cuts)],
         "rows": rows[list(REVIEW_COLUMNS)],
+        "callers": _callers(rows, record),
     }
+
+
+def _callers(rows: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:
+    """What the calls that stand at the last cut have been worth in the past, caller by caller."""
+    if rows.empty:
+        return pd.DataFrame(columns=list(TRAITS))
+    last = rows[(rows["forecaster"] == "call") & (rows["cut_at"] == rows["cut_at"].max())]
+    cut, week = rows["cut_at"].max(), int(rows["week_of_period"].max())
+    called = list(zip(last["user_id"], last["category"], strict=True))
+    return tell_callers(caller_traits(record, week=week, cut=cut), called, week=week)
 
 
 def _keep_accuracy(session: Session, rows: pd.DataFrame, period: Period, at: pd.Timestamp) -> None:

@@ -15,6 +15,7 @@ from crm.calls import CALLED, calls_at
 from crm.hierarchy import build_hierarchy, org_chart, place_owners
 from crm.history import DealHistory, open_deals
 from crm.tables import CrmTables
+from models.callers import caller_traits, with_evidence
 from models.forecaster import QUANTILES, with_calls
 from models.revenue_baselines import first_day, revenue_baselines
 
@@ -24,7 +25,7 @@ REVIEW_COLUMNS = (
 )
 REVENUE_BASELINES = ("stage_weighted", "same_day_conversion", "last_period", "same_period_last_year")
 NODE_TYPES = ("company", "region", "team", "manager", "rep")
-FORECASTERS = ("model", "call", "call_corrected", "call_rolled_up", "override", *REVENUE_BASELINES)
+FORECASTERS = ("model", "model_with_calls", "call", "call_corrected", "call_rolled_up", "override", *REVENUE_BASELINES)
 RECORD_COLUMNS = ("period_start", "closed_at", "week", "user_id", "category", "called", "actual")
 _NODE = ["node_type", "node_id"]
 _PLACE = ["rep", "team", "region", "managers"]
@@ -161,8 +162,8 @@ def review_rows(
     ----------
     nodes : forecast rows (scope `all` counts), or `called_nodes`.
     record : see `caller_record`; what was not known at `cut` is left aside.
-    basis : of the model's and the callers' rows; corrected calls and baselines are always `replayed`, overrides
-        `published`.
+    basis : of the model's and the callers' rows; the model with calls, corrected calls and baselines are always
+        `replayed`, overrides `published`.
     overrides : of the period, in the order in which they were said (`Ledger.overrides`); of a node the last one
         submitted by `cut` stands.
 
@@ -176,6 +177,7 @@ def review_rows(
     said = pd.concat([_model_rows(nodes), calls], ignore_index=True).assign(basis=basis)
     later = pd.concat(
         [
+            _evidence_rows(nodes, calls, caller_traits(record, week=week, cut=cut)),
             _corrected_rows(calls, call_ratios(record, week=week, cut=cut)),
             _baseline_rows(tables, history, nodes, cut, period),
         ],
@@ -241,6 +243,12 @@ def _call_rows(nodes: pd.DataFrame) -> pd.DataFrame:
     ]
     rows.append(bare.assign(forecaster="call_rolled_up", category="commit", value=nodes["call_rolled_up"]))
     return pd.concat(rows, ignore_index=True).dropna(subset=["value"], ignore_index=True)
+
+
+def _evidence_rows(nodes: pd.DataFrame, calls: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
+    """The model with the heads' calls as evidence, where both spoke."""
+    said = with_evidence(nodes, calls[calls["forecaster"] == "call"], traits)
+    return said.drop(columns=["user_id", "category"]).assign(forecaster="model_with_calls")
 
 
 def _override_rows(overrides: pd.DataFrame | None, cut: pd.Timestamp) -> pd.DataFrame:

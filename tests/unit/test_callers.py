@@ -1,81 +1,119 @@
-"""With whose eyes a caller sees, and what gives authority: settings and groups, never a column of the CRM."""
+"""What calls have been worth, and what the model says with them as evidence."""
 
+import numpy as np
 import pandas as pd
 import pytest
+from forecast_company import at
 
-from ledger.keys import ApiKey
-from serving.access import Access
-from serving.callers import Person, caller_signed_in, caller_with, users_by_email
-from serving.errors import Forbidden
+from models.callers import PEERS, caller_traits, tell_callers, with_evidence
+from models.forecaster import QUANTILES
 
-ACCESS = Access(executives=("CRO@example.com", "U9"), revops=("ops@example.com",), admins=("it@example.com",))
-USERS = users_by_email(
-    ["U1", "U2", "U3", "U4", "U9"], ["ann@example.com", "Bo@Example.com", "two@example.com", "TWO@example.com", None]
-)
+CUT = at("2026-02-01")
 
 
-def key(user_id=None, scopes=("read",)):
-    return ApiKey("key_1", "crm", scopes, user_id, pd.Timestamp("2026-01-05", tz="UTC"), None, None)
+def record(errors: dict[str, list[float]], *, category="commit", week=5) -> pd.DataFrame:
+    """Callers with a list of log errors, one a quarter up to the end of 2025; every quarter brought 100."""
+    rows = []
+    for user, missed in errors.items():
+        for ago, error in enumerate(reversed(missed)):
+            start = pd.Timestamp("2025-10-01") - pd.DateOffset(months=3 * ago)
+            closed = (start + pd.DateOffset(months=3, days=10)).tz_localize("UTC")
+            rows.append((start, closed, week, user, category, 100 * np.exp(error), 100.0))
+    columns = ["period_start", "closed_at", "week", "user_id", "category", "called", "actual"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def test_a_key_of_nobody_sees_the_whole_company_and_a_user_s_what_the_user_sees():
-    assert caller_with(key(), ACCESS).viewer is None
-    assert caller_with(key("U1"), ACCESS).viewer == caller_with(key("U1"), ACCESS).user_id == "U1"
-    assert caller_with(key("U1", ("admin",)), ACCESS).viewer == "U1"
+def traits(errors, **others):
+    return caller_traits(record(errors, **others), week=5, cut=CUT)
 
 
-def test_a_user_listed_in_the_settings_sees_the_whole_company_and_still_acts_for_the_user():
-    executive = caller_with(key("U9"), ACCESS)
-    assert (executive.viewer, executive.user_id, executive.scopes) == (None, "U9", ("read",))
+def test_many_quarters_give_a_caller_the_bias_of_its_own():
+    found = traits({"high": [0.3] * 8, "low": [-0.3] * 8})
+    assert found.loc[("high", "commit"), "bias"] == pytest.approx(0.3, abs=0.05)
+    assert found.loc[("low", "commit"), "bias"] == pytest.approx(-0.3, abs=0.05)
+    assert found.loc[(PEERS, "commit"), "bias"] == pytest.approx(0.0, abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("email", "may", "may_not"),
-    [
-        ("cro@example.com", "calls", "events"),
-        ("ops@example.com", "events", "admin"),
-        ("it@example.com", "admin", None),
-    ],
-)
-def test_who_signs_in_with_a_listed_e_mail_has_its_authority_without_being_in_the_crm(email, may, may_not):
-    caller = caller_signed_in(Person(email, "Somebody"), ACCESS, USERS)
-    assert caller.viewer is None and caller.user_id is None
-    assert caller.allows(may) and not (may_not and caller.allows(may_not))
-    assert "example" not in caller.key_id
+def test_few_quarters_are_drawn_to_the_peers_and_leave_more_doubt():
+    errors = {f"peer{place}": [0.5, -0.3] * 4 for place in range(6)} | {"new": [0.9]}
+    found = traits(errors)
+    assert 0.1 < found.loc[("new", "commit"), "bias"] < 0.6
+    assert found.loc[("new", "commit"), "spread"] > found.loc[("peer1", "commit"), "spread"]
+    assert found.loc[(PEERS, "commit"), "spread"] > found.loc[("new", "commit"), "spread"]
 
 
-def test_groups_of_the_identity_provider_give_authority_too():
-    caller = caller_signed_in(Person("ann@example.com", "Ann", "executive"), ACCESS, USERS)
-    assert (caller.viewer, caller.user_id) == (None, "U1")
+def test_who_misses_wildly_is_believed_less_than_who_misses_always_by_the_same():
+    steady = traits({"a": [0.3] * 8, "b": [0.3] * 8})
+    wild = traits({"a": [0.8, -0.2] * 4, "b": [0.3, 0.3] * 4})
+    assert steady.loc[("a", "commit"), "spread"] < 0.35 < wild.loc[("a", "commit"), "spread"]
 
 
-def test_without_authority_the_one_user_with_the_e_mail_is_who_signed_in():
-    caller = caller_signed_in(Person("bo@example.com", "Bo"), ACCESS, USERS)
-    assert (caller.viewer, caller.user_id, caller.scopes) == ("U2", "U2", ("read", "what_if", "calls"))
+def test_a_commit_is_judged_as_a_floor():
+    found = traits({"floor": [-0.2] * 8, "hope": [0.2] * 8}).xs("commit", level="category")
+    assert found.loc["floor", "met"] > 0.8 and found.loc["hope", "met"] < 0.2
+    # At the level at which it was missed, a floor that is nearly always met costs a little of what was left above it.
+    above = 100 - 100 * np.exp(-0.2)
+    assert found.loc["floor", "pinball_loss"] == pytest.approx((1 - found.loc["floor", "met"]) * above / 100)
 
 
-@pytest.mark.parametrize(("email", "told"), [("nobody@example.com", "no user"), ("two@example.com", "2 users")])
-def test_an_e_mail_of_nobody_or_of_two_users_matches_nobody_and_says_so(email, told):
-    with pytest.raises(Forbidden) as refused:
-        caller_signed_in(Person(email, "X"), ACCESS, USERS)
-    (detail,) = refused.value.details
-    assert detail.where == "email" and told in detail.rule and "CRM" in detail.next_step
+def test_only_closed_periods_and_weeks_beside_this_one_are_read():
+    late = record({"a": [5.0]}).assign(closed_at=CUT + pd.Timedelta(days=1))
+    elsewhere = record({"a": [5.0]}, week=9)
+    own = record({"a": [0.3] * 4})
+    everything = pd.concat([own, late, elsewhere], ignore_index=True)
+    pd.testing.assert_frame_equal(caller_traits(everything, week=5, cut=CUT), caller_traits(own, week=5, cut=CUT))
+    assert caller_traits(own.iloc[:0], week=5, cut=CUT).empty
 
 
-def test_an_e_mail_written_into_the_crm_gives_nobody_authority():
-    """A rep whose e-mail column is made the executive's stays a rep, by key as by signing in."""
-    users = users_by_email(["U1"], ["cro@example.com"])
-    assert caller_with(key("U1"), ACCESS).viewer == "U1"
-    assert caller_signed_in(Person("ann@example.com", "Ann"), ACCESS, {**users, "ann@example.com": ("U1",)}).viewer
-    listed_by_id = Access(executives=("U1",))
-    assert caller_signed_in(Person("cro@example.com", "Rep"), listed_by_id, users).viewer == "U1"
+def test_traits_are_told_in_words():
+    found = traits({"a": [0.2] * 8})
+    found.loc[("a", "commit"), ["bias", "spread", "met"]] = np.log(1.18), 0.09, 0.31
+    told = tell_callers(found, [("a", "commit"), ("a", "commit"), ("nobody", "commit")], week=5)
+    assert told["text"].tolist() == ["commits 18 % high on day 29, ± 9; reached in 3 of 10 periods"]
+    assert told["periods"].tolist() == [8]
 
 
-def test_look_alike_letters_of_another_alphabet_are_another_e_mail():
-    users = users_by_email(["U1"], ["kim@example.com"])
-    with pytest.raises(Forbidden):
-        caller_signed_in(Person("\N{KELVIN SIGN}im@example.com", "Kim"), ACCESS, users)
+def node(mean=100.0, spread=0.3, won=20.0) -> pd.DataFrame:
+    levels = {"p05": -1.645, "p10": -1.2816, "p25": -0.674, "p50": 0.0, "p75": 0.674, "p90": 1.2816, "p95": 1.645}
+    said = {name: mean * np.exp(spread * level) for name, level in levels.items()}
+    return pd.DataFrame([{"node_type": "team", "node_id": "T1", "won_to_date": won, "mean": mean, **said}])
 
 
-def test_settings_reach_the_workers_as_they_are():
-    assert Access.from_json(ACCESS.to_json()) == ACCESS and Access.from_json("") == Access()
+def call(value=150.0, user="a", category="commit") -> pd.DataFrame:
+    named = {"node_type": "team", "node_id": "T1", "user_id": user, "category": category, "value": value}
+    return pd.DataFrame([named])
+
+
+def test_the_model_moves_towards_a_call_less_its_bias_by_how_sure_each_is():
+    known = traits({"a": [0.0] * 8})
+    spread = known.loc[("a", "commit"), "spread"]
+    found = with_evidence(node(), call(), known).iloc[0]
+    weight = 0.3**2 / (0.3**2 + spread**2)
+    assert found["value"] == pytest.approx(100 * 1.5**weight, rel=1e-3)
+    same = with_evidence(node(), call(100.0), known).iloc[0]
+    assert same["value"] == pytest.approx(100.0)
+    assert np.log(same["p90"] / same["p10"]) < np.log(node()["p90"] / node()["p10"]).item()
+    assert (np.diff([found[name] for name in QUANTILES]) > 0).all()
+
+
+def test_a_sure_model_hears_little_and_a_biased_caller_is_set_right():
+    known = traits({"a": [0.4] * 8, "b": [0.4] * 8})
+    little = with_evidence(node(spread=0.02), call(200.0), known).iloc[0]
+    assert 100 < little["value"] < 102
+    right = with_evidence(node(), call(100 * np.exp(known.loc[("a", "commit"), "bias"])), known).iloc[0]
+    assert right["value"] == pytest.approx(100.0)
+
+
+def test_without_a_record_nobody_is_heard_and_a_new_caller_counts_as_a_peer():
+    assert with_evidence(node(), call(), traits({})).empty
+    known = traits({"a": [0.0] * 8})
+    new = with_evidence(node(), call(user="new"), known).iloc[0]
+    old = with_evidence(node(), call(user="a"), known).iloc[0]
+    assert 100 < new["value"] < old["value"]
+    assert with_evidence(node(), call(0.0), known).empty and with_evidence(node(mean=0.0), call(), known).empty
+
+
+def test_what_is_won_is_never_taken_back():
+    known = traits({"a": [0.0] * 8})
+    found = with_evidence(node(won=70.0), call(1.0), known).iloc[0]
+    assert found["value"] >= node()["p05"].item() and found["p05"] >= min(70.0, node()["p05"].item())
