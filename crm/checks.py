@@ -12,7 +12,7 @@ from typing import Literal
 import pandas as pd
 
 from crm.contract import empty_frame
-from crm.history import DealHistory, open_deals
+from crm.history import DealHistory, open_deals, wins_counting
 from crm.money import RateBook
 from crm.tables import CrmTables
 
@@ -22,6 +22,7 @@ SILENT_DAYS = 60
 LATE_DAYS = 7
 # A finding costs nothing: fewer deals suffice for it than for features to distrust created_at.
 BULK_DEALS = 20
+FEWEST_PERIODS = 2
 EXAMPLES = 5
 
 
@@ -358,3 +359,21 @@ def logged_late(company: Company) -> pd.Series:
     activities = company.tables.get("activities")
     late = activities["logged_at"] - activities["occurred_at"] > pd.Timedelta(days=LATE_DAYS)
     return activities.loc[late, "activity_id"]
+
+
+@check(
+    "D17",
+    "info",
+    "Open deals worth more than the company books in a usual period",
+    needs=("deals.amount",),
+    next_step="Check the amount; if it is right, read the forecast's range, not its mean.",
+)
+def larger_than_a_period(company: Company) -> pd.Series:
+    """One such deal decides a period: won or lost, what comes is far from the mean."""
+    calendar = company.tables.calendar
+    wins = wins_counting(company.history, company.as_of).dropna(subset=["booked_on"])
+    starts = calendar.period_frame(calendar.midnights(wins["booked_on"]))["start_at"]
+    booked = wins["deal_id"].map(company.worth).groupby(starts.to_numpy()).sum()
+    past = booked[booked.index < calendar.period_of(company.as_of).start_at]
+    usual = past.median() if len(past) >= FEWEST_PERIODS else float("nan")
+    return company.open_deals.loc[company.open_deals["worth"] > max(usual, 0.0), "deal_id"]

@@ -41,6 +41,16 @@ class RevenueModel:
     freedom: float = _PRIOR_FREEDOM
     periods: int = 0
 
+    def limits(self) -> list[str]:
+        """What a user must know before trusting the ranges, in words."""
+        if self.periods >= _PRIOR_PERIODS:
+            return []
+        rests = "no past period" if not self.periods else f"{self.periods} past period{'s' * (self.periods > 1)}"
+        return [
+            f"The forecast's range rests on {rests}: before there are {_PRIOR_PERIODS:.0f}, it is mostly what is usual "
+            "elsewhere, a period within a sixth of what its deals promise."
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "spread": dict(self.spread)}
 

@@ -13,6 +13,7 @@ from models.bins import CAUSES
 from models.hazard import HazardModel
 from models.learners import HazardSettings
 from models.profile import Profile, fit_profiles
+from models.revenue import RevenueModel
 from training.drift import WEEKS, Drift
 from training.evaluate import Evaluation, Snapshots
 from training.following import Following
@@ -35,6 +36,7 @@ def describe_model(
     baselines: Iterable[str],
     fallback: str | None,
     picking: Picking | None,
+    revenue: RevenueModel,
     seed: int,
     settings: HazardSettings,
     tuning: Tuned | None,
@@ -72,6 +74,7 @@ def describe_model(
         + ([] if picking is None else picking.limits())
         + _drift_alarms(drift)
         + _what_is_followed(following)
+        + revenue.limits()
         + ([] if tuning is None else [tuning.note]),
         "settings": asdict(settings),
         "tuning": None if tuning is None else tuning.to_dict(),

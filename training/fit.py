@@ -215,6 +215,9 @@ def _fit_bundle(
     baselines = fit_baselines_at(snapshots, known_at, seed=seed)
     picking = tell_apart(evaluation, share_won(history, known_at), seed=seed)
     fallback = choose_fallback(evaluation, baselines, picking)
+    served = fallback or MODEL
+    said = evaluation.judged.rename(columns={served: "win_probability"})
+    revenue = fit_revenue(find_past_errors(tables, history, said, known_at))
     card = describe_model(
         snapshots,
         known_at,
@@ -225,12 +228,11 @@ def _fit_bundle(
         baselines=baselines,
         fallback=fallback,
         picking=picking,
+        revenue=revenue,
         seed=seed,
         settings=settings,
         tuning=tuned,
     )
-    served = fallback or MODEL
-    said = evaluation.judged.rename(columns={served: "win_probability"})
     bundle = Bundle(
         manifest=card,
         hazards=hazards,
@@ -240,7 +242,7 @@ def _fit_bundle(
         typical=Typical.fit(snapshots.features, outcomes, hazards.encoder.numbers),
         amount=fit_amount(tables, history, known_at),
         creation=fit_creation(tables, history, known_at),
-        revenue=fit_revenue(find_past_errors(tables, history, said, known_at)),
+        revenue=revenue,
         baselines=baselines,
         judged=evaluation.judged.rename(columns={served: "served"})[["deal_id", "as_of", "won", "served"]],
     )

@@ -85,6 +85,16 @@ def test_a_deal_that_breaks_one_rule_is_found_by_that_check_alone(code: str, dea
     assert examples(company(deal)) == {code: ("d0",)}
 
 
+def test_an_open_deal_larger_than_a_usual_period_is_found_once_two_periods_have_passed():
+    def sold(day):
+        return {"stage": "Won", "created_at": "2025-11-01", "closed_at": day, "close_date": day}
+
+    mega, before, latest = {"amount": 1000}, sold("2025-12-01"), sold("2026-02-01")
+    assert examples(company(before, latest, mega)) == {"D17": ("d2",)}
+    assert findings(company(latest, mega)) == {}
+    assert findings(company(before, latest, {"amount": 99})) == {}
+
+
 def test_a_close_date_today_has_not_passed():
     assert findings(company({"close_date": "2026-07-01"})) == {}
 

@@ -114,6 +114,12 @@ def test_few_periods_move_the_prior_only_a_little():
     assert few.spread["team"] == PRIOR.spread["team"]
 
 
+def test_a_range_that_rests_on_few_periods_says_so():
+    assert "rests on no past period" in PRIOR.limits()[0]
+    assert "rests on 2 past periods" in fit_shocks(past_errors(0.4, 2)).limits()[0]
+    assert fit_shocks(past_errors(0.4, 4)).limits() == []
+
+
 def test_many_weeks_of_one_period_tell_of_one_period():
     once = past_errors(0.4, 1)
     often = pd.concat([once.assign(week=week) for week in range(1, 14)], ignore_index=True)
