@@ -16,7 +16,7 @@ LIBRARIES := $(VENDOR)/.ready
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: bench-revenue help install demo test test-crm test-web lint types quick bench bench-bank bench-rivals soak docs texts lock packages clean bento
+.PHONY: bench-revenue help install demo test test-crm test-web screenshots lint types quick bench bench-bank bench-rivals soak docs texts lock packages clean bento
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -87,6 +87,9 @@ soak: $(READY)  ## The service for half an hour at 70 % of its peak, and killed 
 
 bento: $(READY)  ## The service as a Bento, in .make/bento
 	BENTOML_HOME=.make/bento $(BIN)/bentoml build
+
+screenshots: $(READY) $(LIBRARIES)  ## The pictures of the README, from the real pages of a synthetic company (minutes)
+	$(BIN)/python docs/screenshots.py
 
 docs: $(READY)  ## Rewrite the generated reference pages
 	$(BIN)/python docs/generate.py

@@ -155,6 +155,7 @@ def review_rows(
     period: Period,
     basis: str,
     overrides: pd.DataFrame | None = None,
+    baselines: bool = True,
 ) -> pd.DataFrame:
     """The rows of one cut, actuals not yet known.
 
@@ -166,6 +167,7 @@ def review_rows(
         `replayed`, overrides `published`.
     overrides : of the period, in the order in which they were said (`Ledger.overrides`); of a node the last one
         submitted by `cut` stands.
+    baselines : whether to work them out, which takes most of the time.
 
     Returns
     -------
@@ -175,14 +177,13 @@ def review_rows(
     week = week_of_period(tables.calendar, period, cut)
     calls = _call_rows(nodes)
     said = pd.concat([_model_rows(nodes), calls], ignore_index=True).assign(basis=basis)
-    later = pd.concat(
-        [
-            _evidence_rows(nodes, calls, caller_traits(record, week=week, cut=cut)),
-            _corrected_rows(calls, call_ratios(record, week=week, cut=cut)),
-            _baseline_rows(tables, history, nodes, cut, period),
-        ],
-        ignore_index=True,
-    ).assign(basis="replayed")
+    computed = [
+        _evidence_rows(nodes, calls, caller_traits(record, week=week, cut=cut)),
+        _corrected_rows(calls, call_ratios(record, week=week, cut=cut)),
+    ]
+    if baselines:
+        computed.append(_baseline_rows(tables, history, nodes, cut, period))
+    later = pd.concat(computed, ignore_index=True).assign(basis="replayed")
     against = _override_rows(overrides, cut).assign(basis="published")
     rows = pd.concat([said, against, later], ignore_index=True).assign(
         period_start=pd.Timestamp(period.start).as_unit("us"), cut_at=cut, week_of_period=week

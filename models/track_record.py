@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from crm.calendar import Calendar
+from crm.calendar import Calendar, Period
 from crm.history import DealHistory
 from crm.tables import CrmTables
 from ledger.ledger import Basis, Ledger
 from models.outlook import outlook_then
 from models.replays import published_nodes
 from models.review import (
-    called_nodes,
     empty_rows,
     final_bookings,
     review_cuts,
@@ -88,37 +87,56 @@ def _range_of_share(share: np.ndarray, cases: np.ndarray) -> tuple[np.ndarray, n
 
 
 def judged_reviews(
-    tables: CrmTables, history: DealHistory, ledger: Ledger, record: pd.DataFrame, known_at: pd.Timestamp
+    tables: CrmTables,
+    history: DealHistory,
+    ledger: Ledger,
+    record: pd.DataFrame,
+    known_at: pd.Timestamp,
+    *,
+    baselines: bool,
 ) -> pd.DataFrame:
     """The review rows of the last periods whose books had closed by a moment, beside what they brought.
 
-    Model rows are those published within a week of the cut, else those that the ledger keeps as replayed; nothing is
-    computed for them here.
+    A cut has rows if a forecast was published within a week before it or, else, is kept in the ledger as replayed for
+    it: nothing is forecast here.
 
     Parameters
     ----------
     record : see `models.review.caller_record`.
+    baselines : whether to work them out, which takes most of the time.
     """
     calendar, parts = tables.calendar, [empty_rows()]
     period = calendar.period_of(known_at)
     for _ in range(PERIODS_JUDGED + 1):
         period = calendar.previous_period(period)
         actual = final_bookings(tables, history, period, known_at)
-        if actual.empty:
-            continue
+        said = {} if actual.empty else _said_at_cuts(ledger, calendar, period, known_at)
         overrides = ledger.overrides(period_start=pd.Timestamp(period.start))
-        rows = []
-        for cut in review_cuts(calendar, period, known_at):
-            nodes, basis = published_nodes(ledger, cut=cut, period=period), "published"
-            if nodes is None:
-                then = outlook_then(ledger, period, cut, basis="replayed")
-                is_of_cut = then is not None and then.as_of == cut
-                nodes = then.nodes if then is not None and is_of_cut else called_nodes(tables, history, cut, period)
-                basis = "replayed"
-            at_cut = {"cut": cut, "period": period, "basis": basis, "overrides": overrides}
-            rows.append(review_rows(tables, history, nodes, record, **at_cut))
-        parts.append(with_actual(pd.concat(rows, ignore_index=True), actual))
+        rows = [
+            review_rows(
+                tables, history, nodes, record, cut=cut, period=period, basis=basis, overrides=overrides,
+                baselines=baselines,
+            )
+            for cut, (nodes, basis) in said.items()
+        ]  # fmt: skip
+        if rows:
+            parts.append(with_actual(pd.concat(rows, ignore_index=True), actual))
     return pd.concat(parts, ignore_index=True)
+
+
+def _said_at_cuts(
+    ledger: Ledger, calendar: Calendar, period: Period, known_at: pd.Timestamp
+) -> dict[pd.Timestamp, tuple[pd.DataFrame, str]]:
+    """What the ledger says of the cuts of a period, and on which basis."""
+    said: dict[pd.Timestamp, tuple[pd.DataFrame, str]] = {}
+    for cut in review_cuts(calendar, period, known_at):
+        published = published_nodes(ledger, cut=cut, period=period)
+        replayed = outlook_then(ledger, period, cut, "replayed") if published is None else None
+        if published is not None:
+            said[cut] = published, "published"
+        elif replayed is not None and replayed.as_of == cut:
+            said[cut] = replayed.nodes, "replayed"
+    return said
 
 
 def errors_by_week(rows: pd.DataFrame) -> pd.DataFrame:

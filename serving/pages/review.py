@@ -19,7 +19,7 @@ from serving.errors import nobody_sees
 from serving.given import Now, Reader, wall_clock
 from serving.pages.frame import say_to, show
 from serving.pages.looking import EVERYTHING, Looking, looking, outlook_asked, periods_offered, scopes_offered
-from serving.pages.record import CallersRecord
+from serving.pages.record import TrackRecord
 from serving.pages.tables import answer_csv
 from serving.pages.tree import Branch, Key, Tree, build_tree, key_of, text_of
 from serving.pages.words import Say, is_unknown, later
@@ -115,7 +115,7 @@ def reviewed(request: Request, caller: Caller, state: State, at: Looking) -> Rev
     request.app.state.readings.told(caller, nodes_told(at.period, nodes))
     say = say_to(request)
     tree = build_tree(nodes, chart, company_name=say.gettext(NODE_LABELS["company"]))
-    record = request.app.state.callers_record.of(state)
+    record = request.app.state.track_record.of(state, request.app.state.ledger).calls
     biases = {} if record is None else biases_seen(record, state, caller, at, outlook.as_of)
     return Reviewed(at, outlook, tree, biases, record is not None)
 
@@ -156,7 +156,7 @@ def drawn(state: State, ledger: Ledger, seen: Reviewed, node: Key, say: Say) -> 
     line = line_through(ledger, at.period, *node, at=at.at, scope=at.scope)
     line = line[line["as_of"] < seen.outlook.as_of]
     points = [*line.to_dict("records"), {**row, "as_of": seen.outlook.as_of, "basis": seen.outlook.basis}]
-    won = won_by_day(state.tables, state.history, at.period, node, at=min(at.at, state.as_of), scope=at.scope)
+    won = won_by_day(state.tables, state.history, at.period, node, at=seen.outlook.as_of, scope=at.scope)
     last = min(seen.outlook.as_of, at.period.end_at)
     won_points = [(at.period.start_at, 0.0), *zip(won["booked_on"], won["won_to_date"], strict=True)]
     won_points.append((last, won_points[-1][1]))
@@ -198,7 +198,7 @@ def opened_by(query: Any, tree: Tree) -> list[str]:
 
 def add_review(api: FastAPI) -> None:
     """The page, the rows that it loads when a branch is opened, and its table as a file."""
-    api.state.callers_record = CallersRecord()
+    api.state.track_record = TrackRecord()
 
     @api.get("/review", include_in_schema=False)
     def review(caller: Reader, state: Now, request: Request) -> Response:

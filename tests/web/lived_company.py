@@ -1,10 +1,9 @@
 """A synthetic company that has lived with the service for a while: every Monday its scores and forecast were published.
 
-The model is trained once, at the first of these Mondays, with what was known then; what each Monday says is what would
-have been said then. The ledger keeps it under the Monday's clock.
+Models are trained with what was known then; what each Monday says is what would have been said then. The ledger keeps
+it under the Monday's clock.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from crm.calendar import Calendar
 from crm.history import snapshot_spine
 from crm.store import import_lock, read_tables, write_version
 from crm.synthetic import CompanyConfig, export, simulate
+from crm.tables import CrmTables
 from ledger.ledger import Ledger, Publication, open_ledger
-from models.bundle import bundle_for
+from models.bundle import Bundle, bundle_for
 from models.forecaster import forecast_nodes
 from models.review import review_cuts
 from models.scorer import score_deals
@@ -24,26 +24,35 @@ LATER = pd.Timedelta(minutes=2)
 """So long a publication takes."""
 
 
-def build_company(workspace: Path, config: CompanyConfig, trained_as_of: pd.Timestamp) -> Path:
-    """Import a company, train its champion at a past moment, and publish every Monday from there on."""
+def lived_company(workspace: Path, config: CompanyConfig, *trained_as_of: pd.Timestamp) -> Path:
+    """Import a company, train a model at each of some past moments, and publish every Monday from the first one on."""
     from training.fit import train
 
     tables = export(simulate(config))
     tables = replace(tables, first_import_at=tables.as_of)
     with import_lock(workspace):
         write_version(workspace, tables, changed=set(tables.tables), stages_derived=False, currency_given=True)
-    train(workspace, now=trained_as_of, as_of=trained_as_of, promote="always")
-    publish_mondays(workspace, trained_as_of)
+    for moment in trained_as_of:
+        train(workspace, now=moment, as_of=moment, promote="always")
+    publish_mondays(workspace, trained_as_of[0])
     return workspace
 
 
-def publish_mondays(workspace: Path, first: pd.Timestamp, leave_out: Callable[[pd.Timestamp], bool] = bool) -> None:
-    """Publish, as of each Monday 09:00 from a moment on, what the champion says then, and what it says now."""
+def publish_mondays(workspace: Path, first: pd.Timestamp) -> None:
+    """Publish, as of each Monday 09:00 from a moment on, what the model of then says, and as of now what the last says."""
     tables = read_tables(workspace)
-    bundle = bundle_for(workspace, tables.as_of, tables.as_of)
-    tables, history = bundle.read_history(tables)
-    ledger = open_ledger(f"sqlite:///{workspace}/dealcast.db")
+    ledger = ledger_of(workspace)
     cuts = [*mondays(tables.calendar, first, tables.as_of), tables.as_of]
+    spoke = {cut: bundle_for(workspace, cut, tables.as_of) for cut in cuts}
+    for version in {bundle.model_version for bundle in spoke.values()}:
+        mine = [cut for cut in cuts if spoke[cut].model_version == version]
+        publish(ledger, spoke[mine[0]], tables, mine)
+    ledger.engine.dispose()
+
+
+def publish(ledger: Ledger, bundle: Bundle, tables: CrmTables, cuts: list[pd.Timestamp]) -> None:
+    """What one model says at some moments, each under its own clock."""
+    tables, history = bundle.read_history(tables)
     scores = score_deals(bundle, tables, history, snapshot_spine(history, cuts), explain=False)
     for cut in cuts:
         then = scores[scores["as_of"] == cut].reset_index(drop=True)
@@ -52,7 +61,6 @@ def publish_mondays(workspace: Path, first: pd.Timestamp, leave_out: Callable[[p
         ledger.publish_scores(Publication("scores", "published", *said), then)
         nodes = forecast_nodes(bundle, tables, history, then, as_of=cut, period=period)
         ledger.publish_forecast(Publication("forecast", "published", *said), nodes)
-    ledger.engine.dispose()
 
 
 def mondays(calendar: Calendar, first: pd.Timestamp, last: pd.Timestamp) -> list[pd.Timestamp]:
