@@ -107,6 +107,14 @@ class People:
             rows = connection.execute(select(call_entry).order_by(call_entry.c.call_id)).mappings().all()
         return pd.DataFrame(rows, columns=list(call_entry.c.keys()))
 
+    def has_called(self, user_id: str, *, period_start: pd.Timestamp) -> bool:
+        """Whether somebody called for a period through the service."""
+        query = select(call_entry.c.call_id).where(
+            call_entry.c.user_id == user_id, call_entry.c.period_start == period_start.date()
+        )
+        with reading(self.engine) as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def submit_overrides(self, overrides: Sequence[dict[str, Any]]) -> list[int]:
         """Keep overrides, all or none, and return their numbers.
 

@@ -23,7 +23,7 @@ from models.review import (
 )
 
 BANDS = np.linspace(0.0, 1.0, 11)
-PERIODS_JUDGED = 4
+PERIODS_LOOKED_AT = 5
 _SURE = 1.96
 
 
@@ -107,7 +107,7 @@ def judged_reviews(
     """
     calendar, parts = tables.calendar, [empty_rows()]
     period = calendar.period_of(known_at)
-    for _ in range(PERIODS_JUDGED + 1):
+    for _ in range(PERIODS_LOOKED_AT):
         period = calendar.previous_period(period)
         actual = final_bookings(tables, history, period, known_at)
         said = {} if actual.empty else _said_at_cuts(ledger, calendar, period, known_at)

@@ -157,11 +157,16 @@ def add_me(api: FastAPI) -> None:
     @api.post("/me/call", include_in_schema=False)
     async def call(caller: Speaker, state: Now, request: Request) -> Response:
         form = await form_of(request)
-        day = {"period_start": form.get("period_start", "")}
-        row = {**day, "category": form.get("category", ""), "amount": amount_of(form), "note": form.get("note") or None}
+        now = wall_clock()
+        said = {name: form.get(name, "") for name in ("period_start", "category")}
+        row = {**said, "amount": amount_of(form), "note": form.get("note") or None}
+        if now >= state.tables.calendar.period_of(state.as_of).end_at:
+            # The data stand still, as an example's do: what is called for their period is called at their moment.
+            row["submitted_at"] = to_plain(state.as_of)
         asked = valid(CallsRequest, {"calls": [row]})
         ledger = request.app.state.ledger
-        await run_sync(lambda: answer_calls(asked, caller, state, ledger, now=wall_clock()))
+        request.app.state.readings.write()
+        await run_sync(lambda: answer_calls(asked, caller, state, ledger, now=now))
         request.app.state.worker.wake()
         return RedirectResponse("/me?done=call", 303)
 
@@ -176,6 +181,7 @@ def add_me(api: FastAPI) -> None:
         row = {"deal_id": form["deal_id"], "value": amount_of(form), "note": form["note"]}
         asked = valid(OverridesRequest, {"overrides": [row]})
         ledger = request.app.state.ledger
+        request.app.state.readings.write()
         await run_sync(lambda: answer_overrides(asked, caller, state, ledger, now=wall_clock()))
         return RedirectResponse("/me?done=disagreed", 303)
 

@@ -191,9 +191,9 @@ def instant_text(at: Any) -> str:
 
 
 def opened_by(query: Any, tree: Tree) -> list[str]:
-    """The branches that are open: those asked for, and at first the topmost ones."""
-    asked = query.getlist("open")
-    return asked if asked else [text_of(root) for root in tree.roots[:1]]
+    """The branches that are open: those asked for, each with those above it; at first the topmost one."""
+    asked = query.getlist("open") or [text_of(root) for root in tree.roots[:1]]
+    return [branch for text in asked for branch in tree.above(key_of(text))]
 
 
 def add_review(api: FastAPI) -> None:

@@ -52,7 +52,7 @@ class Tree:
     def branches(self, opened: Collection[str], start: Key | None = None) -> list[Branch]:
         """The rows to show, in order: the roots (or what is under `start`) and what is open below them."""
         tops = self.roots if start is None else self.children.get(start, ())
-        above = () if start is None else self._above(start)
+        above = () if start is None else self.above(start)
         return [branch for top in tops for branch in self._below(top, above, opened)]
 
     def _below(self, key: Key, above: tuple[str, ...], opened: Collection[str]) -> list[Branch]:
@@ -64,10 +64,11 @@ class Tree:
             return [here]
         return [here, *(branch for child in more for branch in self._below(child, (*above, text), opened))]
 
-    def _above(self, key: Key) -> tuple[str, ...]:
+    def above(self, key: Key) -> tuple[str, ...]:
+        """A branch with those above it, the topmost first."""
         for parent, children in self.children.items():
             if key in children:
-                return (*self._above(parent), text_of(key))
+                return (*self.above(parent), text_of(key))
         return (text_of(key),)
 
 

@@ -39,7 +39,7 @@ def lived_company(workspace: Path, config: CompanyConfig, *trained_as_of: pd.Tim
 
 
 def publish_mondays(workspace: Path, first: pd.Timestamp) -> None:
-    """Publish, as of each Monday 09:00 from a moment on, what the model of then says, and as of now what the last says."""
+    """Publish what the model of then says as of each Monday 09:00 from a moment on, and what the last one says now."""
     tables = read_tables(workspace)
     ledger = ledger_of(workspace)
     cuts = [*mondays(tables.calendar, first, tables.as_of), tables.as_of]
