@@ -31,8 +31,15 @@ KNOWN: dict[str, dict[str, type]] = {
     },
     "panel": {"frame_ancestors": list},
     "limits": {"requests_per_minute": int, "failures_per_minute": int},
+    "calls": {"blind_calls": bool},
 }
-KINDS = {int: "a whole number", float: "a number with a point, such as 0.2", str: "a text", list: "a list of texts"}
+KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number with a point, such as 0.2",
+    str: "a text",
+    list: "a list of texts",
+}
 TEMPLATE = """\
 # Settings of this dealcast workspace. Everything is optional; what stands here is the default.
 
@@ -79,6 +86,9 @@ TEMPLATE = """\
 # Of one key, by each process that serves (0: any number), and of one address with wrong keys.
 # requests_per_minute = 60000
 # failures_per_minute = 30
+
+[calls]
+# blind_calls = false    # true: who may call sees the model's number only after calling for the period
 """
 
 
@@ -120,7 +130,9 @@ def read_settings(workspace: Path, environ: Mapping[str, str] = os.environ) -> S
 
 def _access(stored: Mapping[str, Any]) -> Access:
     given = {
-        name: value for section in ("authority", "panel", "limits") for name, value in stored.get(section, {}).items()
+        name: value
+        for section in ("authority", "calls", "panel", "limits")
+        for name, value in stored.get(section, {}).items()
     }
     oidc = Oidc(**_frozen(stored["oidc"])) if "oidc" in stored else None
     public_url = stored.get("service", {}).get("public_url", "").rstrip("/")

@@ -1,6 +1,6 @@
 """The pictures of the README, taken from the real pages of a synthetic company: `make screenshots`.
 
-The company has lived with the service for three quarters; a model was trained at the beginning of each of them.
+The company has lived with the service for two quarters; a model was trained at the beginning of each of them.
 """
 
 import sys
@@ -21,7 +21,7 @@ from dealcast.demo import COMPANY  # noqa: E402
 from tests.end_to_end.serving_here import RealServer, until  # noqa: E402
 
 PICTURES = PROJECT / "docs" / "images"
-TRAINED_AS_OF = [pd.Timestamp(day, tz="UTC") for day in ("2025-07-01", "2025-10-01", "2026-01-01")]
+TRAINED_AS_OF = [pd.Timestamp(day, tz="UTC") for day in ("2025-10-01", "2026-01-01")]
 MANAGER = "005000020"
 
 

@@ -61,6 +61,7 @@ class Access:
     frame_ancestors : the addresses of the CRM that may show the panel in a frame of its own.
     requests_per_minute : of one key or person, by each process that serves; 0 for any number.
     failures_per_minute : requests with a wrong key from one address, until further ones are answered 429.
+    blind_calls : who may call sees the model's number of what the call covers only after calling for the period.
     """
 
     executives: tuple[str, ...] = ()
@@ -72,6 +73,7 @@ class Access:
     frame_ancestors: tuple[str, ...] = ()
     requests_per_minute: int = 60_000
     failures_per_minute: int = 30
+    blind_calls: bool = False
 
     def authority_of_user(self, user_id: str) -> Authority | None:
         """What the settings let a user of the CRM see and do beyond the own subtree, by user_id alone."""

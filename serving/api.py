@@ -118,6 +118,7 @@ def create_api(
         redirect_slashes=False,
     )
     api.state.drain = Drain()
+    api.state.blind_calls = access is not None and access.blind_calls
     # The last one added is the outermost.
     api.add_middleware(Guard, gate=lambda: cast(Gate, api.state.gate))
     api.add_middleware(Pressure)
@@ -232,6 +233,7 @@ def add_forecasts(api: FastAPI) -> None:
                 workspace=request.app.state.follower.workspace,
                 readings=request.app.state.readings,
                 published_at=request.app.state.said.published_at,
+                blind_calls=request.app.state.blind_calls,
             )
         )
 

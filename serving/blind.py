@@ -15,11 +15,11 @@ MODELS_WORD = ("open_pipeline", "not_yet_created", "mean", *QUANTILES, "probabil
 """The columns of a forecast row that the model says; what is won, called and asked for is known anyway."""
 
 
-def has_to_call(request: Request, caller: Caller, state: State, period: Period) -> bool:
+def has_to_call(ledger: Ledger, caller: Caller, state: State, period: Period, *, blind_calls: bool) -> bool:
     """Whether calls are blind here and the caller, a user who may call, has not called for the period yet."""
-    if not request.app.state.blind_calls or caller.user_id is None or not caller.allows("calls"):
+    if not blind_calls or caller.user_id is None or not caller.allows("calls"):
         return False
-    return not has_called(request.app.state.ledger, caller.user_id, state, period)
+    return not has_called(ledger, caller.user_id, state, period)
 
 
 def has_called(ledger: Ledger, user_id: str, state: State, period: Period) -> bool:
@@ -28,6 +28,20 @@ def has_called(ledger: Ledger, user_id: str, state: State, period: Period) -> bo
     calls = state.tables.get("forecast_calls")
     in_data = (calls["user_id"] == user_id) & (calls["period_start"] == start) & (calls["submitted_at"] <= state.as_of)
     return bool(in_data.any()) or ledger.has_called(user_id, period_start=start)
+
+
+def nodes_seen(nodes: pd.DataFrame, request: Request, caller: Caller, state: State, period: Period) -> pd.DataFrame:
+    """The forecast rows that the caller may see, without the model's word where the caller has to call first."""
+    seen = state.visible_nodes(nodes, caller.viewer)
+    app = request.app.state
+    if caller.user_id and has_to_call(app.ledger, caller, state, period, blind_calls=app.blind_calls):
+        return without_models_word(seen, state, caller.user_id, period)
+    return seen
+
+
+def models_word_told(nodes: pd.DataFrame) -> pd.DataFrame:
+    """The rows that tell the model's word: those that a reading is written down of."""
+    return nodes[nodes["mean"].notna()]
 
 
 def without_models_word(nodes: pd.DataFrame, state: State, user_id: str, period: Period) -> pd.DataFrame:

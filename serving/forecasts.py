@@ -15,8 +15,9 @@ from models.gap import GAP_COLUMNS, quota_gaps
 from models.moves import MOVED_COLUMNS, Moves
 from models.replays import bundle_that_spoke
 from models.supposing import Supposition, suppose, supposed_deals
+from serving.blind import has_to_call, models_word_told, without_models_word
 from serving.callers import Caller
-from serving.errors import SHOWN, nobody_sees
+from serving.errors import SHOWN, Forbidden, nobody_sees
 from serving.given import head_of
 from serving.readings import Readings
 from serving.said import nodes_told, scores_told
@@ -33,6 +34,7 @@ def answer_forecast(
     workspace: Path,
     readings: Readings,
     published_at: Callable[[Period, State], pd.Timestamp | None],
+    blind_calls: bool = False,
 ) -> dict[str, Any]:
     """The `forecast` answer.
 
@@ -45,13 +47,17 @@ def answer_forecast(
     NoModel
         No model may speak for `since`.
     Forbidden
-        `what_if` without the scope of that name.
+        `what_if` without the scope of that name; more than the rows from who has to call first.
     """
     calendar = state.tables.calendar
     start = asked.period_start
     period = calendar.period_of(state.as_of) if start is None else calendar.period_starting(start)
     nodes = asked_nodes(asked, caller, state, state.forecast(period))
-    readings.told(caller, nodes_told(period, nodes))
+    if caller.user_id and has_to_call(ledger, caller, state, period, blind_calls=blind_calls):
+        if asked.since is not None or asked.gap or asked.what_if:
+            raise Forbidden("Calls are blind here: what the model says of this period is told after your call.")
+        nodes = without_models_word(nodes, state, caller.user_id, period)
+    readings.told(caller, nodes_told(period, models_word_told(nodes)))
     head = head_of(state)
     answer = {
         **head,

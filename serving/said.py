@@ -126,7 +126,7 @@ def caller_for(call: Call, caller: Caller, state: State, where: str, details: li
     return call.user_id
 
 
-def nodes_of(state: State, user_id: str, period: Period) -> list[Subject]:
+def nodes_of(state: State, user_id: str, period: Period) -> list[Node]:
     """The nodes that a user's call is about: what is called for a subtree is set beside every node of it."""
     chart = org_chart(state.tables, state.history, state.as_of)
     below = [user for user, above in chart.managers_above.items() if user_id in above and user in chart.users.index]

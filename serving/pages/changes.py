@@ -15,6 +15,7 @@ from crm.errors import Detail, UsageError
 from models.moves import CAUSES, moves_since
 from models.replays import bundle_that_spoke
 from models.review import NODE_TYPES
+from serving.blind import has_to_call
 from serving.errors import nobody_sees
 from serving.given import Now, Reader, wall_clock
 from serving.pages.frame import say_to, show
@@ -157,7 +158,10 @@ def add_changes(api: FastAPI) -> None:
         values |= {"periods": periods_offered(calendar, state.as_of), "today": calendar.local_day(state.as_of)}
         if since < calendar.previous_period(at.period).start_at:
             return show(request, "changes.html", **values, walk=None, why="long")
-        walk = request.app.state.walks.of(state, request, at, since)
+        app = request.app.state
+        if has_to_call(app.ledger, caller, state, at.period, blind_calls=app.blind_calls):
+            return show(request, "changes.html", **values, walk=None, why="blind")
+        walk = app.walks.of(state, request, at, since)
         rows = state.visible_nodes(walk.rows, viewer)
         rows = rows.sort_values(["node_type", "node_name"], key=topmost_first, kind="stable")
         request.app.state.readings.told(caller, nodes_told(at.period, rows))

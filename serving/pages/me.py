@@ -15,6 +15,7 @@ from crm.errors import Detail, UsageError
 from crm.plain import to_plain
 from ledger.ledger import Ledger
 from models.disagreements import disagreements
+from serving.blind import has_to_call
 from serving.callers import Caller
 from serving.errors import nobody_sees
 from serving.given import Now, Reader, Speaker, wall_clock
@@ -107,11 +108,6 @@ def my_calls(ledger: Ledger, caller: Caller, period: Period) -> list[dict[str, A
     return [{str(k): v for k, v in row.items()} for row in mine.iloc[::-1].head(5).to_dict("records")]
 
 
-def has_called(number: dict[str, Any] | None, calls: list[dict[str, Any]]) -> bool:
-    """Whether the caller has called for the period at all, here or in the CRM."""
-    return bool(calls) or (number is not None and pd.notna(number["call_commit"]))
-
-
 def show_me(caller: Caller, state: State, request: Request, *, said: str = "", status: int = 200) -> Response:
     """The page, with what was just said."""
     if caller.user_id is None:
@@ -120,7 +116,7 @@ def show_me(caller: Caller, state: State, request: Request, *, said: str = "", s
     period = state.tables.calendar.period_of(state.as_of)
     number, deals, calls = my_number(state, caller, period), my_deals(state, caller), my_calls(ledger, caller, period)
     judged = disagreements(state.tables, state.history, ledger, state.as_of, user_id=caller.user_id)
-    hidden = request.app.state.blind_calls and not has_called(number, calls)
+    hidden = has_to_call(ledger, caller, state, period, blind_calls=request.app.state.blind_calls)
     if number is not None and not hidden:
         request.app.state.readings.told(caller, nodes_told(period, pd.DataFrame([number])))
     request.app.state.readings.told(caller, scores_told([mine.score for mine in deals[:DEALS_SHOWN]]))
@@ -146,7 +142,6 @@ def show_me(caller: Caller, state: State, request: Request, *, said: str = "", s
 
 def add_me(api: FastAPI) -> None:
     """The page and its two forms."""
-    api.state.blind_calls = getattr(api.state, "blind_calls", False)
 
     @api.get("/me", include_in_schema=False)
     def me(caller: Reader, state: Now, request: Request) -> Response:

@@ -14,6 +14,7 @@ from ledger.ledger import Ledger
 from models.forecaster import FORECAST_COLUMNS
 from models.outlook import Outlook, in_todays_teams, line_through, won_by_day
 from models.review import caller_bias, week_of_period
+from serving.blind import models_word_told, nodes_seen
 from serving.callers import Caller
 from serving.errors import nobody_sees
 from serving.given import Now, Reader, wall_clock
@@ -108,11 +109,11 @@ def reviewed(request: Request, caller: Caller, state: State, at: Looking) -> Rev
     if outlook is None:
         return None
     chart = org_chart(state.tables, state.history, state.as_of)
-    nodes = state.visible_nodes(outlook.nodes, caller.viewer)
+    nodes = nodes_seen(outlook.nodes, request, caller, state, at.period)
     nodes = nodes[nodes["scope"] == at.scope]
     if request.query_params.get("teams") == "today" and not at.is_now and caller.viewer is None:
         nodes = in_todays_teams(nodes, chart)
-    request.app.state.readings.told(caller, nodes_told(at.period, nodes))
+    request.app.state.readings.told(caller, nodes_told(at.period, models_word_told(nodes)))
     say = say_to(request)
     tree = build_tree(nodes, chart, company_name=say.gettext(NODE_LABELS["company"]))
     record = request.app.state.track_record.of(state, request.app.state.ledger).calls
@@ -154,7 +155,7 @@ def drawn(state: State, ledger: Ledger, seen: Reviewed, node: Key, say: Say) -> 
     """What the chart through the period shows of a node."""
     at, row = seen.at, seen.tree.rows[node]
     line = line_through(ledger, at.period, *node, at=at.at, scope=at.scope)
-    line = line[line["as_of"] < seen.outlook.as_of]
+    line = line[(line["as_of"] < seen.outlook.as_of) & (known(row, "p50") is not None)]
     points = [*line.to_dict("records"), {**row, "as_of": seen.outlook.as_of, "basis": seen.outlook.basis}]
     won = won_by_day(state.tables, state.history, at.period, node, at=seen.outlook.as_of, scope=at.scope)
     last = min(seen.outlook.as_of, at.period.end_at)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from browser_here import CHROMIUM, launch
 from lived_company import ledger_of, lived_company
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from web_session import Visit, Web
 
 from crm.synthetic import CompanyConfig
@@ -52,6 +52,7 @@ def service(company, tmp_path_factory):
 def browser() -> Browser:
     if not Path(CHROMIUM).exists():
         pytest.skip("Chromium is not installed: apt-get install chromium")
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         found = launch(playwright)
         yield found
