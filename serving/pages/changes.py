@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from crm.calendar import Period
-from crm.errors import Detail, UsageError
+from crm.errors import Detail, NoModel, UsageError
 from models.moves import CAUSES, moves_since
 from models.replays import bundle_that_spoke
 from models.review import NODE_TYPES
@@ -161,7 +161,10 @@ def add_changes(api: FastAPI) -> None:
         app = request.app.state
         if has_to_call(app.ledger, caller, state, at.period, blind_calls=app.blind_calls):
             return show(request, "changes.html", **values, walk=None, why="blind")
-        walk = app.walks.of(state, request, at, since)
+        try:
+            walk = app.walks.of(state, request, at, since)
+        except NoModel:
+            return show(request, "changes.html", **values, walk=None, why="silent")
         rows = state.visible_nodes(walk.rows, viewer)
         rows = rows.sort_values(["node_type", "node_name"], key=topmost_first, kind="stable")
         request.app.state.readings.told(caller, nodes_told(at.period, rows))

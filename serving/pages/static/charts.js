@@ -97,7 +97,7 @@ drawings.waterfall = (d, c) => {
   });
   option.legend = undefined;
   option.grid.top = 24;
-  option.xAxis = { ...option.xAxis, type: "category", data: rows.map((row) => row.bar.label), axisLabel: { color: c.quiet, interval: 0, width: 90, overflow: "break", hideOverlap: false } };
+  option.xAxis = { ...option.xAxis, type: "category", data: rows.map((row) => row.bar.label), axisLabel: { color: c.quiet, interval: 0, width: 84, lineHeight: 15, overflow: "break", hideOverlap: false } };
   option.yAxis.scale = true;
   option.yAxis.axisLabel.showMinLabel = false;
   option.series = [
