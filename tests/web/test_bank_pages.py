@@ -55,7 +55,7 @@ def test_every_page_of_a_bank_stands_and_says_what_is_missing(bank, browser, tmp
         assert float("".join(c for c in shown if c.isdigit() or c == ".")) == pytest.approx(company["p50"], abs=0.51)
         expect(page.get_by_text("Nobody has called this yet.")).to_be_visible()
         expect(page.get_by_text("No quota is known here")).to_be_visible()
-        expect(page.get_by_text("live, not published yet")).to_be_visible()
+        expect(page.locator(".headline .tag.live")).to_have_text("live, not published yet")
         deal = web.asked("/v1/score", {"deal_ids": list(some_deals(bank))})["scores"][0]["deal_id"]
         assert look(page, f"/deals/{deal}").status == 200
         page.context.close()
