@@ -8,11 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from crm.bookings import bookings
 from crm.calendar import Period
 from crm.hierarchy import OrgChart
-from crm.history import DealHistory
-from crm.tables import CrmTables
 from ledger.ledger import Basis, Ledger, Publication
 
 LINE_COLUMNS = ("as_of", "basis", "won_to_date", "p10", "p50", "p90", "mean", "call_commit", "quota")
@@ -82,23 +79,18 @@ def line_through(
     return line[line["as_of"] <= at].reset_index(drop=True)[list(LINE_COLUMNS)]
 
 
-def won_by_day(
-    tables: CrmTables,
-    history: DealHistory,
-    period: Period,
-    node: tuple[str, str],
-    *,
-    at: pd.Timestamp,
-    scope: str = "all",
-) -> pd.DataFrame:
-    """What a node had won of a period by each day, as known at a moment.
+def won_by_day(booked: pd.DataFrame, node: tuple[str, str], *, scope: str = "all") -> pd.DataFrame:
+    """What a node had won of a period by each day.
+
+    Parameters
+    ----------
+    booked : the wins of the period, from `crm.bookings.bookings`.
 
     Returns
     -------
     Frame: booked_on, won_to_date (base currency, cumulative), a row for each day with a win, oldest first.
     """
-    won = bookings(tables, history, at, period)
-    won = won[of_node(won, *node)]
+    won = booked[of_node(booked, *node)]
     if scope != "all":
         field, _, value = scope.partition("=")
         won = won[won[field].fillna("(none)") == value]

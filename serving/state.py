@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from crm.bookings import bookings
 from crm.calendar import Period
 from crm.errors import DealcastError
 from crm.hierarchy import org_chart
@@ -73,6 +74,7 @@ class State:
     forecasting: threading.Lock = field(default_factory=threading.Lock)
     draws: dict[pd.Timestamp, DrawnForecast] = field(default_factory=dict)
     moves: dict[tuple[pd.Timestamp, pd.Timestamp, str], Moves] = field(default_factory=dict)
+    bookings_known: dict[tuple[pd.Timestamp, pd.Timestamp], pd.DataFrame] = field(default_factory=dict)
     drawing: threading.Lock = field(default_factory=threading.Lock)
     prepared: dict[str, Any] = field(default_factory=dict)
     newer: "State | None" = None
@@ -200,6 +202,13 @@ class State:
                     self.bundle, self.tables, self.history, self.scores, as_of=self.as_of, period=period, by=by
                 )
             return self.forecasts[asked]
+
+    def booked(self, period: Period, at: pd.Timestamp) -> pd.DataFrame:
+        """The wins of a period that counted at a moment, with the money and the place they showed, computed once."""
+        asked = (period.start_at, at)
+        if asked not in self.bookings_known:
+            self.bookings_known[asked] = bookings(self.tables, self.history, at, period)
+        return self.bookings_known[asked]
 
     def drawn(self, period: Period) -> DrawnForecast:
         """The forecast of a period with its draws, computed once; kept for the period asked for last."""

@@ -157,7 +157,7 @@ def drawn(state: State, ledger: Ledger, seen: Reviewed, node: Key, say: Say) -> 
     line = line_through(ledger, at.period, *node, at=at.at, scope=at.scope)
     line = line[(line["as_of"] < seen.outlook.as_of) & (known(row, "p50") is not None)]
     points = [*line.to_dict("records"), {**row, "as_of": seen.outlook.as_of, "basis": seen.outlook.basis}]
-    won = won_by_day(state.tables, state.history, at.period, node, at=seen.outlook.as_of, scope=at.scope)
+    won = won_by_day(state.booked(at.period, seen.outlook.as_of), node, scope=at.scope)
     last = min(seen.outlook.as_of, at.period.end_at)
     won_points = [(at.period.start_at, 0.0), *zip(won["booked_on"], won["won_to_date"], strict=True)]
     won_points.append((last, won_points[-1][1]))
