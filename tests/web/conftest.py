@@ -1,6 +1,5 @@
 """One company that has lived with the service, one server of it and one browser, for all tests of the pages."""
 
-import shutil
 from datetime import date
 from pathlib import Path
 
@@ -62,8 +61,7 @@ def browser() -> Browser:
 @pytest.fixture(scope="session")
 def web(company, service, browser) -> Web:
     """How tests sign in and look."""
-    shutil.rmtree(SHOTS, ignore_errors=True)
-    SHOTS.mkdir()
+    SHOTS.mkdir(exist_ok=True)  # files of tests run beside each other: each overwrites its own pictures
     return Web(service, ledger_of(company), browser, SHOTS)
 
 
