@@ -6,13 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, TimeoutError, expect, sync_playwright
 from tryton_here import DEADLINE_SECONDS, PASSWORD, Tryton
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -94,10 +94,17 @@ def pushing(workspace: Path) -> Iterator[None]:
 def open_deal(page: Page, crm: Tryton, deal_id: str) -> None:
     """Log in to Tryton's page and open a deal's form; it is there once it shows the score."""
     page.goto(f"{crm.url}/#crm/model/sale.opportunity/{deal_id}")
-    page.fill("input[name=login]", "admin")
-    page.keyboard.press("Enter")
-    page.locator("input[type=password]:visible").fill(PASSWORD)
-    page.keyboard.press("Enter")
+    password = page.locator("input[type=password]:visible")
+    login = page.locator("input[name=login]")
+    for _ in range(24):  # a form that does not know its database yet takes no Enter
+        with suppress(TimeoutError):
+            login.fill("admin", timeout=5_000)
+            login.press("Enter", timeout=5_000)
+        with suppress(TimeoutError):
+            password.wait_for(timeout=5_000)
+            break
+    password.fill(PASSWORD)
+    password.press("Enter")
     expect(shown_probability(page)).to_have_text(re.compile(r"^\d+%$"))
 
 
