@@ -47,8 +47,9 @@ def service(company, tmp_path_factory):
         server.process.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Browser:
+    """Chromium for one file of tests: while Playwright is there no test of the process can run an event loop."""
     if not Path(CHROMIUM).exists():
         pytest.skip("Chromium is not installed: apt-get install chromium")
     expect.set_options(timeout=30_000)
@@ -58,7 +59,7 @@ def browser() -> Browser:
         found.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def web(company, service, browser) -> Web:
     """How tests sign in and look."""
     SHOTS.mkdir(exist_ok=True)  # files of tests run beside each other: each overwrites its own pictures
