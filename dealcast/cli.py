@@ -289,7 +289,7 @@ def holdout(context: typer.Context) -> None:
 @app.command()
 def connect(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="tryton, salesforce, hubspot or warehouse.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="tryton, salesforce, hubspot, dynamics or warehouse.")],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Its settings; those given before stay.")
     ] = None,

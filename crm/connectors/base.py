@@ -24,20 +24,21 @@ class Batch:
     rows: Sequence[Row]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Fetch:
-    """What a CRM held at one moment.
+    """What a CRM held at one moment; all of it is complete once the batches are read.
 
     Attributes
     ----------
     moment : the CRM as it stood then, and nothing later, is in the batches.
-    cursor : what to give `Connector.fetch` next time, to get what changed since.
+    cursor : what to give `Connector.fetch` next time, to get what changed since; some CRMs hand it out with the last
+        page.
     calendar : entries of calendar.json that the CRM knows, such as base_currency and time_zone.
     batches : the rows, read from the CRM while one goes through them.
     mapping : what makes the contract's tables of the CRM's own; None: the batches are the contract's tables.
-    notes : {"what", "because"} for whatever this CRM does not have; complete once the batches are read.
+    notes : {"what", "because"} for whatever this CRM does not have.
     gone : ids of deals that are no longer there, with the deal each was merged into, None if it was deleted; for CRMs
-        that say no more of them. Complete once the batches are read.
+        that say no more of them.
     """
 
     moment: pd.Timestamp

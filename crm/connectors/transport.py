@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import httpx
 import pandas as pd
@@ -14,7 +15,8 @@ from crm.errors import Detail, OtherSideFailed
 TRY_AGAIN = {429, 502, 503, 504}
 """Answers of a server that is busy, not of one that refuses."""
 
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE, LONGEST_ASKED = 60.0, 300.0
+"""Seconds between two tries: of our own, and when the server says how long it wants to be left alone."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,24 @@ class Patience:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the other side said: the HTTP status, the JSON document (None unless 200), its clock (None if not told)."""
+    """What the other side said.
+
+    Attributes
+    ----------
+    document : the JSON document; None unless the status is 200 and it is one.
+    server_time : by the server's clock; None if not told.
+    text : the answer as it came.
+    """
 
     status: int
     document: object
     server_time: pd.Timestamp | None
+    text: str
+    headers: Mapping[str, str]
 
 
 class Transport:
-    """Posts JSON documents to one server, again where the line or the server gave way.
+    """Asks one server, again where the line or the server gave way.
 
     Only for requests that may safely arrive twice: whoever sends one sees to that.
     """
@@ -47,7 +58,16 @@ class Transport:
         self.requests = 0
 
     def post(self, path: str, document: object, headers: Mapping[str, str] | None = None) -> Answer:
-        """Send a document and return the answer, whatever its status unless it is one to try again.
+        """Send a JSON document, as `send` does."""
+        return self.send("POST", path, headers, json=document)
+
+    def send(self, method: str, where: str, headers: Mapping[str, str] | None = None, **body: Any) -> Answer:
+        """Ask and return the answer, whatever its status unless it is one to try again.
+
+        Parameters
+        ----------
+        where : a path below the base address, or an address.
+        body : what httpx takes as one: `json`, `data`, `content`.
 
         Raises
         ------
@@ -59,7 +79,7 @@ class Transport:
             asked: float | None = None
             self.requests += 1
             try:
-                answer = self._client.post(path, json=document, headers=dict(headers or {}))
+                answer = self._client.request(method, where, headers=dict(headers or {}), **body)
                 if answer.status_code not in TRY_AGAIN:
                     return _understood(answer)
                 trouble = f"HTTP {answer.status_code} {answer.reason_phrase}"
@@ -70,7 +90,7 @@ class Transport:
                 # ValueError: a page that breaks off is no JSON document.
                 trouble = f"{type(error).__name__}: {error}".rstrip(": ")
             if done + 1 < self._patience.tries:
-                time.sleep(self._pause(done) if asked is None else min(asked, LONGEST_PAUSE))
+                time.sleep(self._pause(done) if asked is None else min(asked, LONGEST_ASKED))
         raise self._failed(trouble)
 
     def close(self) -> None:
@@ -91,8 +111,9 @@ class Transport:
 
 
 def _understood(answer: httpx.Response) -> Answer:
-    document = answer.json() if answer.status_code == httpx.codes.OK else None
-    return Answer(answer.status_code, document, _server_time(answer))
+    is_document = answer.status_code == httpx.codes.OK and "multipart" not in answer.headers.get("content-type", "")
+    document = answer.json() if is_document else None
+    return Answer(answer.status_code, document, _server_time(answer), answer.text, answer.headers)
 
 
 def _pause_asked(answer: httpx.Response) -> float | None:

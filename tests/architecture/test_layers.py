@@ -38,6 +38,7 @@ ONLY_IN = {
     "limits": ("serving/pace.py",),
     "requests": ("crm/connectors/salesforce_client.py",),
     "hubspot": ("crm/connectors/hubspot_client.py",),
+    "msal": ("crm/connectors/dynamics_login.py",),
     "simple_salesforce": ("crm/connectors/salesforce_client.py",),
 }
 """Each outside system and the one place that knows it."""

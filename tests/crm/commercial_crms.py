@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from dynamics_stand_in import SECRET as DYNAMICS_SECRET
+from dynamics_stand_in import TENANT, DynamicsStandIn, stage_name
+from dynamics_stand_in import deal_id as dynamics_id
 from hubspot_stand_in import TOKEN, HubSpotStandIn, stage_id
 from hubspot_stand_in import deal_id as hubspot_id
 from invented_company import STAGES, Company
@@ -19,7 +22,7 @@ class Commercial:
 
     Attributes
     ----------
-    words : settings of the connection beside the address.
+    words : settings of the connection beside the address, which they may name: {url}.
     secret : environment variable and value.
     deal_id : the CRM's id of a deal, by its number.
     writes : what is in the path or body of a request that writes scores.
@@ -33,6 +36,10 @@ class Commercial:
     deal_id: Callable[[int], str]
     writes: bytes
     stage: Callable[[str], str] = str
+
+    def settings(self, url: str) -> tuple[str, ...]:
+        """The words of a connection to a stand-in at this address."""
+        return (f"url={url}", "pause_seconds=0.001", *(word.format(url=url) for word in self.words))
 
 
 SALESFORCE = Commercial(
@@ -52,7 +59,16 @@ HUBSPOT = Commercial(
     b"batch/update",
     stage_id,
 )
-COMMERCIAL = (SALESFORCE, HUBSPOT)
+DYNAMICS = Commercial(
+    "dynamics",
+    DynamicsStandIn,
+    (f"tenant_id={TENANT}", "client_id=app", "login_url={url}"),
+    ("DEALCAST_DYNAMICS_CLIENT_SECRET", DYNAMICS_SECRET),
+    dynamics_id,
+    b"msdyn_entityid",
+    stage_name,
+)
+COMMERCIAL = (SALESFORCE, HUBSPOT, DYNAMICS)
 
 
 def assert_is_the_company(tables: CrmTables, company: Company, crm: Commercial) -> None:

@@ -55,7 +55,7 @@ def connected(request, dealcast, monkeypatch):
     monkeypatch.setenv(*crm.secret)
     company = invented_company(24)
     with crm.stand_in(company).running() as stand_in, stumbling_proxy(stand_in.url) as proxy:
-        dealcast("connect", crm.name, f"url={proxy.url}", "pause_seconds=0.001", *crm.words)
+        dealcast("connect", crm.name, *crm.settings(proxy.url))
         yield Connected(crm, company, stand_in, proxy, dealcast)
 
 

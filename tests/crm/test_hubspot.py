@@ -25,7 +25,7 @@ def portal(dealcast, monkeypatch):
 
 
 def connect(dealcast, portal, *words: str, **how: int):
-    return dealcast("connect", "hubspot", f"url={portal.url}", "pause_seconds=0.001", *HUBSPOT.words, *words, **how)
+    return dealcast("connect", "hubspot", *HUBSPOT.settings(portal.url), *words, **how)
 
 
 def test_what_a_connection_finds_is_told(portal, dealcast):

@@ -23,7 +23,7 @@ def org(dealcast, monkeypatch):
 
 
 def connect(dealcast, org, *words: str, **how: int):
-    return dealcast("connect", "salesforce", f"url={org.url}", "client_id=app", "pause_seconds=0.001", *words, **how)
+    return dealcast("connect", "salesforce", *SALESFORCE.settings(org.url), *words, **how)
 
 
 def test_what_a_connection_finds_is_told(org, dealcast):
