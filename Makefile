@@ -81,8 +81,9 @@ bench-revenue: $(READY)  ## The quarter's forecast against the truth (hours; exi
 bench-rivals: $(READY)  ## The win model beside other learners on the same frames (over an hour; makes .venv-rivals)
 	$(BIN)/python -m benchmarks.bench_rivals
 
-soak: $(READY)  ## The service for half an hour at 70 % of its peak, and killed 100 times among 20,000 events (hours)
+soak: $(READY)  ## The service for half an hour at 70 % of its peak, asked 10,000 odd things, killed 100 times (hours)
 	$(BIN)/python -m benchmarks.soak
+	DEALCAST_CASES=10000 $(BIN)/pytest tests/end_to_end/test_any_request.py
 	DEALCAST_KILLS=100 DEALCAST_EVENTS=20000 $(BIN)/pytest tests/end_to_end/test_killed.py
 
 bento: $(READY)  ## The service as a Bento, in .make/bento

@@ -94,6 +94,9 @@ def answer_http(request: Request, failure: Exception) -> JSONResponse:
     """A failure that the framework found: no such route, the wrong method, a body too large."""
     assert isinstance(failure, HTTPException)
     code = CODES.get(failure.status_code, "invalid")
+    if failure.status_code == 400:  # the framework's word for a body that is no text; the contract's is 422
+        rule = "the body is one JSON document, in UTF-8"
+        return error_answer("invalid", "The body cannot be read.", (Detail("body", None, rule, "correct the JSON"),))
     if failure.status_code == 404:
         failure = HTTPException(404, f"{request.url.path} does not exist.")
     elif failure.status_code == 405:

@@ -37,6 +37,7 @@ REFUSED = [
     # path, body, status, the field that is named
     (SCORE, "", 422, "body"),
     (SCORE, "{", 422, "body"),
+    (SCORE, b'{"deal_ids": ["\xff"]}', 422, "body"),
     (SCORE, "[]", 422, "body"),
     (SCORE, "null", 422, "body"),
     (SCORE, '"a"', 422, "body"),
@@ -126,7 +127,7 @@ WITHIN = [
 
 
 def send(client, path: str, body: object):
-    return client.post(path, content=body if isinstance(body, str) else json.dumps(body))
+    return client.post(path, content=body if isinstance(body, str | bytes) else json.dumps(body))
 
 
 @pytest.mark.parametrize(("path", "body", "status", "field"), REFUSED)
