@@ -6,7 +6,7 @@ tries each rule by itself, is left out: `test_bad_inputs.py` does that by hand.
 """
 
 import copy
-import json
+import logging
 import os
 import shutil
 from collections import Counter
@@ -49,6 +49,7 @@ HOLDS = [
     response_schema_conformance,
     negative_data_rejection,
 ]
+log = logging.getLogger("any request")
 ROWS = {"deal": "deals", "history": "deal_history", "activities": "activities", "contacts": "deal_contacts"}
 
 
@@ -146,5 +147,5 @@ def test_no_request_finds_a_bug_and_every_answer_is_as_described(service, said, 
         case.validate_response(answer, checks=HOLDS)
 
     ask()
-    print(json.dumps({"route": f"{method} {path}", "mode": str(mode), "statuses": statuses}))
+    log.info("%s %s, %s: %s", method, path, mode, dict(statuses))
     assert statuses.total() >= min(EACH, 20) or (method, path) not in TAKES_SOMETHING
