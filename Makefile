@@ -84,7 +84,7 @@ bench-rivals: $(READY)  ## The win model beside other learners on the same frame
 soak: $(READY)  ## The service for half an hour at 70 % of its peak, asked 10,000 odd things, killed 100 times (hours)
 	$(BIN)/python -m benchmarks.soak
 	DEALCAST_CASES=10000 $(BIN)/pytest --log-cli-level=INFO tests/end_to_end/test_any_request.py
-	DEALCAST_KILLS=100 DEALCAST_EVENTS=20000 $(BIN)/pytest tests/end_to_end/test_killed.py
+	DEALCAST_KILLS=100 DEALCAST_EVENTS=20000 $(BIN)/pytest --log-cli-level=INFO tests/end_to_end/test_killed.py
 
 bento: $(READY)  ## The service as a Bento, in .make/bento
 	BENTOML_HOME=.make/bento $(BIN)/bentoml build

@@ -138,7 +138,8 @@ class DealAnswer(BaseModel):
     deal: dict[str, Any]
     state: Literal["open", "won", "lost"]
     score: Score | None
-    history: list[SaidScore]
+    history: Annotated[list[SaidScore], Field(description="without the database as it was when last asked for")]
+    stale: Annotated[bool, Field(description="newer data or a newer model is there, or the database does not answer")]
 
 
 class ForecastNode(BaseModel):

@@ -38,9 +38,9 @@ from serving.answers import (
 from serving.auth import Gate
 from serving.callers import UsersByEmail
 from serving.door import Door
-from serving.errors import answer_explained, answer_http, answer_invalid, nobody_sees
+from serving.errors import answer_explained, answer_http, answer_invalid
 from serving.forecasts import answer_forecast
-from serving.given import Asker, Now, Reader, Sender, Speaker, head_of, is_stale, wall_clock
+from serving.given import Asker, Now, Reader, Sender, Speaker, is_stale, wall_clock
 from serving.guard import Guard
 from serving.intake import answer_events
 from serving.known_keys import KnownKeys
@@ -60,8 +60,8 @@ from serving.schema import (
     OverridesRequest,
     ScoreRequest,
     WhatIfRequest,
-    rows_of,
 )
+from serving.scores import answer_deal, answer_scores
 from serving.sign_in import add_sign_in
 from serving.state import Follower
 from serving.what_if import answer_what_if
@@ -94,7 +94,7 @@ def create_api(
         api.state.gate = gate_for(api, access or Access(), client_secret)
         api.state.worker = Worker(workspace, api.state.ledger, api.state.follower)
         api.state.readings = Readings(api.state.ledger)
-        api.state.said = Said(api.state.ledger)
+        api.state.said = Said(api.state.ledger, api.state.readings)
         threads = (api.state.follower, api.state.worker, api.state.readings)
         with move_on_after(LOAD_SECONDS):  # a worker takes no requests that others can answer and it cannot yet
             await run_sync(api.state.follower.look, abandon_on_cancel=True)
@@ -160,23 +160,8 @@ def add_scores(api: FastAPI) -> None:
 
     @api.post("/v1/score", summary="Score open deals by id", responses=answers(ScoreAnswer, "invalid", "too_large"))
     async def score(asked: ScoreRequest, caller: Reader, state: Now, request: Request) -> Response:
-        seen = [deal_id for deal_id in asked.deal_ids if state.may_see_deal(caller.viewer, deal_id)]
-        scores = [score for deal_id in seen if (score := state.score_for(caller.viewer, deal_id))]
-        if not asked.explain:
-            scores = [{**score, "reasons": []} for score in scores]
-        request.app.state.readings.told(caller, scores_told(scores))
-        hidden = [i for i in seen if i in state.score_of and not state.shows_score(i)]
-        known = {deal_id for deal_id in seen if deal_id in state.score_of or deal_id in state.closing_of}
-        return JSONResponse(
-            {
-                **head_of(state),
-                "stale": is_stale(request),
-                "scores": scores,
-                "unknown": [deal_id for deal_id in asked.deal_ids if deal_id not in known],
-                "closed": [state.closing_of[i] for i in seen if i in state.closing_of and i not in state.score_of],
-                **({"withheld": hidden} if hidden else {}),
-            }
-        )
+        text = answer_scores(asked, caller, state, request.app.state.readings, stale=is_stale(request))
+        return Response(text, media_type="application/json")
 
     @api.post(
         "/v1/what_if",
@@ -196,23 +181,8 @@ def add_scores(api: FastAPI) -> None:
         responses=answers(DealAnswer, "not_found", "invalid"),
     )
     def deal(deal_id: str, caller: Reader, state: Now, request: Request) -> Response:
-        standing = state.standing_of(deal_id)
-        if standing is None or not state.may_see_deal(caller.viewer, deal_id):
-            raise nobody_sees("deal", deal_id)
-        score = state.score_for(caller.viewer, deal_id)
-        request.app.state.readings.told(caller, scores_told([score] if score else []))
-        said = request.app.state.ledger.score_history(deal_id)
-        if not state.shows_score(deal_id):
-            said = said.iloc[:0]
-        columns = ("as_of", "published_at", "win_probability", "period_win_probability", "model_version")
-        return JSONResponse(
-            {
-                "deal": state.deal(deal_id),
-                "state": standing,
-                "score": score,
-                "history": rows_of(said, columns),
-            }
-        )
+        its = request.app.state
+        return JSONResponse(answer_deal(deal_id, caller, state, its.readings, its.said, stale=is_stale(request)))
 
 
 def add_forecasts(api: FastAPI) -> None:

@@ -5,9 +5,9 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
 
-import pandas as pd
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,6 +27,8 @@ SAFE_HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 }
+
+SAFE = [(name.encode(), value.encode()) for name, value in SAFE_HEADERS.items()]
 
 access_log = logging.getLogger("dealcast.access")
 
@@ -50,9 +52,7 @@ class Door:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in {**SAFE_HEADERS, "x-request-id": request.state.request_id}.items():
-                    headers.setdefault(name, value)
+                message["headers"] = safe_headers(message["headers"], request.state.request_id)
             await send(message)
 
         try:
@@ -63,6 +63,14 @@ class Door:
             await answer_bug(request, failure)(scope, receive, send_safely)
         finally:
             write_down(request, status, time.perf_counter() - started)
+
+
+def safe_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """An answer's headers, with the safe ones that it does not set itself and the request's number."""
+    given = list(headers)
+    names = {name.lower() for name, _ in given}
+    safe = [each for each in SAFE if each[0] not in names]
+    return [*given, *safe, (b"x-request-id", request_id.encode())]
 
 
 def request_id_of(request: Request) -> str:
@@ -97,11 +105,10 @@ def limited(receive: Receive) -> Receive:
 def write_down(request: Request, status: int, seconds: float) -> None:
     """One line of JSON and one count for the request: never its body, its query or its key's secret."""
     route = getattr(request.scope.get("route"), "path", "(none)")
-    metrics.requests_total.labels(route, request.method, str(status)).inc()
-    metrics.request_seconds.labels(route).observe(seconds)
+    metrics.tell_request(route, request.method, status, seconds)
     caller = getattr(request.state, "caller", None)
     line = {
-        "at": pd.Timestamp.now("UTC").isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "request_id": request.state.request_id,
         "method": request.method,
         "path": request.url.path,

@@ -3,14 +3,16 @@
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 import pandas as pd
 
 from crm.calendar import Period
 from crm.errors import DealcastError
 from ledger.errors import LedgerError, LedgerUnavailable
-from ledger.ledger import Ledger
+from ledger.ledger import Basis, Ledger
 from ledger.people import Subject
 from serving import metrics
 from serving.background import Background
@@ -19,33 +21,54 @@ from serving.said import reader_of
 from serving.state import State
 
 LOOK_EVERY_SECONDS = 1.0
-MOST_FORECASTS = 100
+MOST_KEPT = 1000
+"""So many answers of the ledger of each kind are remembered."""
 SILENT_SECONDS = 4.0
 """A ledger that has not answered for so long is gone."""
+
+Key = TypeVar("Key")
+Answer = TypeVar("Answer")
 
 log = logging.getLogger("dealcast")
 
 
 class Said:
-    """When forecasts were published: as the ledger says or, while it does not answer, said last."""
+    """What was published: as the ledger says or, while it does not answer, said last."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, readings: "Readings") -> None:
         self.ledger = ledger
-        self._known: dict[tuple[object, ...], pd.Timestamp | None] = {}
+        self.readings = readings
+        self._forecasts: OrderedDict[tuple[object, ...], pd.Timestamp | None] = OrderedDict()
+        self._scores: OrderedDict[tuple[str, Basis], pd.DataFrame] = OrderedDict()
+        self._lock = threading.Lock()
 
     def published_at(self, period: Period, state: State) -> pd.Timestamp | None:
         """When the forecast that a state gives of a period was published last; None if it was not."""
         model, start = state.bundle.model_version, pd.Timestamp(period.start)
-        asked = (model, start, state.as_of)
-        try:
+
+        def ask() -> pd.Timestamp | None:
             said = self.ledger.publications("forecast", basis="published", period_start=start, as_of=state.as_of)
+            return next((each.published_at for each in reversed(said) if each.model_version == model), None)
+
+        return self._said(self._forecasts, (model, start, state.as_of), ask)
+
+    def scores(self, deal_id: str, basis: Basis = "published") -> pd.DataFrame | None:
+        """What was published of a deal (`Ledger.score_history`); None if the ledger is gone and never said it."""
+        return self._said(self._scores, (deal_id, basis), lambda: self.ledger.score_history(deal_id, basis=basis))
+
+    def _said(self, known: OrderedDict[Key, Answer], asked: Key, ask: Callable[[], Answer]) -> Answer | None:
+        if not self.readings.ledger_answers:  # nobody waits for a ledger that is known to be gone
+            return known.get(asked)
+        try:
+            answer = ask()
         except LedgerUnavailable:
-            return self._known.get(asked)
-        moments = [each.published_at for each in said if each.model_version == model]
-        if len(self._known) > MOST_FORECASTS:
-            self._known.clear()
-        self._known[asked] = moments[-1] if moments else None
-        return self._known[asked]
+            return known.get(asked)
+        with self._lock:
+            known[asked] = answer
+            known.move_to_end(asked)
+            while len(known) > MOST_KEPT:
+                known.popitem(last=False)
+        return answer
 
 
 class Readings(Background):

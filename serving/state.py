@@ -102,6 +102,11 @@ class State:
         return {row["deal_id"]: row for row in rows_of(self.scores, SCORE_COLUMNS)}
 
     @cached_property
+    def score_texts(self) -> dict[tuple[str, bool], bytes]:
+        """Scores as JSON, by deal_id and whether with reasons: as far as they were asked for."""
+        return {}
+
+    @cached_property
     def closing_of(self) -> Mapping[str, dict[str, Any]]:
         """How and when each closed deal closed: deal_id, outcome (won, lost), closed_at."""
         endings = self.history.endings

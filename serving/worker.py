@@ -110,9 +110,9 @@ class Worker(Background):
     def _count(self) -> None:
         waiting = self.ledger.events_waiting(self._through())
         self.waiting = waiting
-        age = 0.0 if waiting.since is None else (pd.Timestamp.now("UTC") - waiting.since).total_seconds()
+        waited = 0.0 if waiting.since is None else (pd.Timestamp.now("UTC") - waiting.since).total_seconds()
         metrics.events_waiting.set(waiting.events)
-        metrics.events_waiting_seconds.set(age)
+        metrics.events_waiting_seconds.set(max(waited, 0.0))  # the clock may have been set back
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:

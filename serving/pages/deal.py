@@ -125,13 +125,14 @@ def deal_values(deal_id: str, caller: Caller, state: State, request: Request) ->
     standing = must_see(deal_id, caller, state)
     score = state.score_for(caller.viewer, deal_id)
     request.app.state.readings.told(caller, scores_told([score] if score else []))
-    say, ledger = say_to(request), request.app.state.ledger
+    say = say_to(request)
     happened = happenings(state, deal_id)
     lived = stays(state, deal_id, happened)
     shown = state.shows_score(deal_id)
-    said = {basis: ledger.score_history(deal_id, basis=basis) for basis in ("published", "replayed")}
-    if not shown:
-        said = {basis: rows.iloc[:0] for basis, rows in said.items()}
+    asked = (
+        {basis: request.app.state.said.scores(deal_id, basis) for basis in ("published", "replayed")} if shown else {}
+    )
+    said = {basis: rows for basis, rows in asked.items() if rows is not None}
     rows = pipeline_of(state)
     return {
         "deal_id": deal_id,

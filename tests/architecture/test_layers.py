@@ -35,7 +35,6 @@ ONLY_IN = {
     "opentelemetry": ("serving/traces.py",),
     "httpx": ("crm/connectors/transport.py", "serving/oidc.py"),
     "joserfc": ("serving/oidc.py",),
-    "limits": ("serving/pace.py",),
     "requests": ("crm/connectors/salesforce_client.py",),
     "hubspot": ("crm/connectors/hubspot_client.py",),
     "msal": ("crm/connectors/dynamics_login.py",),

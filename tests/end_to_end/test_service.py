@@ -150,7 +150,7 @@ def test_a_deal_comes_with_what_was_published_of_it_and_what_changed_since(works
     with served(workspace) as client:
         deal_id = scores["deal_id"].iloc[0]
         answer = client.get(f"/v1/deals/{deal_id}").json()
-        assert list(answer) == ["deal", "state", "score", "history"]
+        assert list(answer) == ["deal", "state", "score", "history", "stale"]
         assert answer["deal"]["deal_id"] == deal_id and "_first_seen_at" not in answer["deal"]
         assert answer["state"] == "open"
         before = halves.loc[deal_id, "win_probability"]

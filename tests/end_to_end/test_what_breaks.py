@@ -68,6 +68,8 @@ def test_without_the_database_scores_are_read_as_stale_and_nothing_is_accepted(w
     with served(workspace, postgres.database()) as client:
         before = client.post("/v1/score", json={"deal_ids": ids}).json()
         assert before["stale"] is False and database_of(client) == "ok"
+        deal = client.get(f"/v1/deals/{ids[0]}").json()
+        assert deal["stale"] is False
         postgres.stop()
         until(lambda: database_of(client) == "gone")
         ready = client.get("/readyz")
@@ -75,6 +77,10 @@ def test_without_the_database_scores_are_read_as_stale_and_nothing_is_accepted(w
         assert client.post("/v1/score", json={"deal_ids": ids}).json() == {**before, "stale": True}
         assert client.post("/v1/forecast", json={}).status_code == 200
         assert client.get("/v1/model").status_code == 200
+        assert client.get(f"/v1/deals/{ids[0]}").json() == {**deal, "stale": True}
+        never_asked = client.get(f"/v1/deals/{ids[1]}").json()
+        assert never_asked["score"] == before["scores"][1] and never_asked["history"] == []
+        assert client.get(f"/deals/{ids[1]}").status_code == 200
         unknown = client.post("/v1/score", json={"deal_ids": ids}, headers={"x-api-key": "dc_unknown"})
         told = {"events": [event(tables, ids[0], "e1", amount=77)]}
         call = {"period_start": str(tables.calendar.period_of(tables.as_of).start), "amount": 1, "category": "commit"}
