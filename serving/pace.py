@@ -1,7 +1,7 @@
 """How often one may ask, and fail: counted a minute at a time, in memory, by each process that serves.
 
-On the monotonic clock, so that setting the wall clock locks nobody out. A library for many stores of counts took a tenth
-of a request's time, with a timer's thread for each.
+On the monotonic clock, so that setting the wall clock locks nobody out. With a library for many stores of counts it
+took a tenth of a request's time, and a thread for each.
 """
 
 import math
