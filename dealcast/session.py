@@ -73,6 +73,7 @@ class Session:
                 ledger_url=self.settings.ledger_url,
                 access=self.settings.access,
                 client_secret=find_secret(self.workspace, "oidc", "client_secret"),
+                hubspot_secret=find_secret(self.workspace, "hubspot", "client_secret"),
             )
 
     def hand_over(self, document: Any, show: Callable[[Console, Any], None]) -> None:

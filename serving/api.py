@@ -64,6 +64,7 @@ from serving.schema import (
 from serving.scores import answer_deal, answer_scores
 from serving.sign_in import add_sign_in
 from serving.state import Follower
+from serving.webhooks import add_webhooks
 from serving.what_if import answer_what_if
 from serving.worker import Worker
 
@@ -78,7 +79,12 @@ money is in base currency, unknown is null. Every failure has one shape (`Failur
 
 
 def create_api(
-    workspace: Path, ledger_url: str, access: Access | None = None, *, client_secret: str | None = None
+    workspace: Path,
+    ledger_url: str,
+    access: Access | None = None,
+    *,
+    client_secret: str | None = None,
+    hubspot_secret: str | None = None,
 ) -> FastAPI:
     """The service of one workspace; the ledger is opened, and the newest state loaded, when the server starts."""
 
@@ -135,6 +141,7 @@ def create_api(
     add_operations(api)
     add_sign_in(api)
     add_panel_links(api)
+    add_webhooks(api, hubspot_secret)
     add_pages(api)
     check_rules(api)
     describe_keys(api)

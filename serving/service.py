@@ -27,6 +27,7 @@ SUPERVISOR = "DEALCAST_SUPERVISOR"
 WORKERS = "DEALCAST_WORKERS"
 DRAIN_SECONDS = "DEALCAST_DRAIN_SECONDS"
 CLIENT_SECRET = "DEALCAST_OIDC_CLIENT_SECRET"
+HUBSPOT_SECRET = "DEALCAST_HUBSPOT_CLIENT_SECRET"
 LONGEST_SECONDS = 120
 PACKAGES = Path(__file__).resolve().parents[1]
 
@@ -37,6 +38,7 @@ api = create_api(
     ledger_url,
     Access.from_json(os.environ.get(ACCESS, "")),
     client_secret=os.environ.get(CLIENT_SECRET) or None,
+    hubspot_secret=os.environ.get(HUBSPOT_SECRET) or None,
 )
 
 
@@ -87,6 +89,7 @@ def run_service(
     ledger_url: str | None = None,
     access: Access | None = None,
     client_secret: str = "",
+    hubspot_secret: str = "",
 ) -> None:
     """Serve a workspace until Ctrl-C or SIGTERM.
 
@@ -97,6 +100,7 @@ def run_service(
     ledger_url : default: `dealcast.db` in the workspace.
     access : who may come in and what they see; default: keys alone.
     client_secret : what the identity provider knows this service by; empty if it has none.
+    hubspot_secret : what HubSpot signs its webhooks with; empty: they are not taken.
 
     Raises
     ------
@@ -124,6 +128,7 @@ def run_service(
             LEDGER_URL: url,
             ACCESS: (access or Access()).to_json(),
             CLIENT_SECRET: client_secret,
+            HUBSPOT_SECRET: hubspot_secret,
             SUPERVISOR: str(os.getpid()),
             "BENTOML_HOME": str(home),
         }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 MAPPING = "fivetran_hubspot"
 DEAL_TABLE, HISTORY_TABLE, COMPANY_TABLE = "deal", "deal_property_history", "company"
+GOALS, GOAL_TABLE = "goal_targets", "goal_target"
+QUARTER_DAYS = range(85, 100)
+"""A goal of a quarter lasts so long; those of weeks, months and years are left out."""
+
 ENGAGEMENTS = {"calls": "call", "emails": "email", "meetings": "meeting", "tasks": "task"}
 """Objects that are activities, and the table that each makes: engagement_call, …"""
 
@@ -117,7 +122,7 @@ class HubSpotConnector:
             if not known.get("hubspot_defined") and name not in {*SCORE_PROPERTIES, *self._custom}
         )
         notes = ["the history of every property reaches back to when HubSpot began to keep it"]
-        notes += ["no forecast submissions: HubSpot's API does not tell of them"]
+        notes += ["no forecast submissions: HubSpot's API does not tell of them in a documented way"]
         if own:
             notes.append(f"custom properties not read: {', '.join(own)} (also_read=… reads them, docs/hubspot.md)")
         if lacking:
@@ -153,7 +158,9 @@ class HubSpotConnector:
         start = None if since is None else pd.Timestamp(since) - OVERLAP
         gone: dict[str, str | None] = {}
         batches = self._batches(pipelines, start, moment, gone)
-        return Fetch(moment, moment.isoformat(), self._calendar, batches, self._mapping, gone=gone)
+        fetch = Fetch(moment, moment.isoformat(), self._calendar, batches, self._mapping, gone=gone)
+        fetch.batches = chain(batches, self._goals(fetch.notes))
+        return fetch
 
     def _batches(
         self,
@@ -181,6 +188,19 @@ class HubSpotConnector:
                 yield Batch(table, [{"engagement_id": each["id"], **_properties(each, names)} for each in page])
                 pairs = self._client.linked(kind, "deals", [each["id"] for each in page])
                 yield Batch("engagement_deal", [{"engagement_id": each, "deal_id": deal} for each, deal in pairs])
+
+    def _goals(self, notes: list[dict[str, str]]) -> Iterator[Batch]:
+        """Quotas: the goals of quarters, of those they were set for; all of them every time, they are few."""
+        from crm.connectors.hubspot_client import HubSpotForbids
+
+        owners = {str(each["user_id"]): each["id"] for each in self._client.owners() if each.get("user_id")}
+        names = [*self._wanted(GOAL_TABLE), "hs_end_datetime", "hs_assignee_user_id"]
+        try:
+            for page in self._client.objects(GOALS, names):
+                told = [each["properties"] for each in page]
+                yield Batch(GOAL_TABLE, [_goal(each, owners, names) for each in told if _is_quarter(each)])
+        except HubSpotForbids as forbids:
+            notes.append({"what": "goals", "because": f"no quotas: {forbids.details[0].rule}"[:300]})
 
     def _changed(
         self, kind: str, names: Sequence[str], history: Sequence[str], start: pd.Timestamp | None, moment: pd.Timestamp
@@ -291,6 +311,18 @@ def _owner(owner: Mapping[str, Any]) -> Row:
         "last_name": " ".join(filter(None, names)) or None,
         "created_at": owner["created_at"].isoformat(),
     }
+
+
+def _is_quarter(goal: Mapping[str, Any]) -> bool:
+    start, end = goal.get("hs_start_datetime"), goal.get("hs_end_datetime")
+    return bool(start and end) and (pd.Timestamp(end) - pd.Timestamp(start)).days in QUARTER_DAYS
+
+
+def _goal(goal: Mapping[str, Any], owners: Mapping[str, str], names: Sequence[str]) -> Row:
+    values = {f"property_{name}": goal.get(name) or None for name in names}
+    # Goals begin at midnight UTC, whatever the portal's time zone.
+    values["property_hs_start_datetime"] = str(goal["hs_start_datetime"])[:10]
+    return {"owner_id": owners.get(goal.get("hs_assignee_user_id") or ""), **values}
 
 
 def _membership(owner: str, team: Mapping[str, Any]) -> Row:

@@ -17,13 +17,17 @@ from crm.errors import Detail, OtherSideFailed
 
 PAGE, PAGE_WITH_HISTORY, BATCH = 100, 50, 100
 SEARCH_RESULTS = 10_000
-UNAUTHORIZED, BAD_REQUEST = 401, 400
+UNAUTHORIZED, FORBIDDEN, BAD_REQUEST = 401, 403, 400
 Record = dict[str, Any]
 """An object as the client tells it: id, properties, properties_with_history, archived, archived_at."""
 
 
 class HubSpotRefused(OtherSideFailed):
     """HubSpot understood and would not."""
+
+
+class HubSpotForbids(OtherSideFailed):
+    """The private app lacks a scope, or the portal what it is for."""
 
 
 class HubSpotClient:
@@ -211,7 +215,7 @@ class HubSpotClient:
                 raise self._no_answer(f"HTTP {status}") from error
             step = "Give the private app the scope it lacks (docs/hubspot.md), or see what HubSpot says."
             detail = Detail(f"HTTP {status}, {what}", None, said, step)
-            kind = HubSpotRefused if status == BAD_REQUEST else OtherSideFailed
+            kind = {BAD_REQUEST: HubSpotRefused, FORBIDDEN: HubSpotForbids}.get(status, OtherSideFailed)
             raise kind("HubSpot refused.", detail) from error
 
     def _no_answer(self, trouble: str) -> OtherSideFailed:

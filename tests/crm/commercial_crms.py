@@ -98,6 +98,7 @@ def assert_is_the_company(tables: CrmTables, company: Company, crm: Commercial) 
             before = state.stage
     assert [(d, a, None if pd.isna(o) else o, n) for d, a, o, n in told] == past
     activities = tables.get("activities")
+    activities = activities[activities["type"] == "call"]
     assert sorted(zip(activities["deal_id"], activities["occurred_at"], strict=True)) == sorted(
         (crm.deal_id(call.deal), pd.Timestamp(call.at)) for call in company.calls
     )

@@ -38,7 +38,7 @@ class HubSpotStandIn(StandIn):
         self.page, self.repeats = 7, False
         self.refuses: dict[str, str] = {}
         self.refuses_all = False
-        self.without_scores = False
+        self.without_scores, self.without_goals = False, False
         self.token = TOKEN
 
     def expire(self) -> None:
@@ -108,6 +108,11 @@ class HubSpotStandIn(StandIn):
                 )
                 for call in self.company.calls
             ]
+        if kind == "goal_targets":
+            ends = {"2026-10-01T00:00:00Z": "2026-12-31T23:59:59Z", "2026-11-01T00:00:00Z": "2026-11-30T23:59:59Z"}
+            goals = [{"hs_start_datetime": start, "hs_end_datetime": end} for start, end in ends.items()]
+            shared = {"hs_target_amount": "9000", "hs_assignee_user_id": "1070", "hs_lastmodifieddate": old}
+            return [thing(str(800 + n), {**goal, **shared}, old) for n, goal in enumerate(goals)]
         assert kind in ("emails", "meetings", "tasks"), kind
         return []
 
@@ -117,6 +122,13 @@ class HubSpotStandIn(StandIn):
         if asked.headers.get("authorization") != f"Bearer {self.token}":
             return Told({"status": "error", "message": "Authentication credentials not found", "category": "x"}, 401)
         if asked.path.startswith(OBJECTS):
+            if asked.path.endswith("/goal_targets") and self.without_goals:
+                missing = {
+                    "status": "error",
+                    "category": "MISSING_SCOPES",
+                    "message": "requires crm.objects.goals.read",
+                }
+                return Told(missing, 403)
             return self.of_objects(asked, *asked.path.removeprefix(OBJECTS).split("/"))
         if asked.path == "/crm/v3/owners/":
             return Told({"results": self.owners() if asked.words["archived"] == "False" else []})
@@ -184,7 +196,14 @@ class HubSpotStandIn(StandIn):
         old = stamp(self.company.deals[0].created_at)
         shared = {"createdAt": old, "updatedAt": old, "archived": False, "type": "PERSON"}
         return [
-            {"id": str(70 + n), "email": f"s{n}@example.com", "firstName": "Seller", "lastName": str(n), **shared}
+            {
+                "id": str(70 + n),
+                "userId": 1070 + n,
+                "email": f"s{n}@example.com",
+                "firstName": "Seller",
+                "lastName": str(n),
+                **shared,
+            }
             | {"teams": [{"id": "9", "name": "North", "primary": True}]}
             for n in range(self.company.sellers)
         ]

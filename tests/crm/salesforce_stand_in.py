@@ -89,6 +89,14 @@ class SalesforceStandIn(StandIn):
                 | {"CompletedDateTime": stamp(call.at), "CreatedDate": stamp(call.at), "SystemModstamp": stamp(call.at)}
                 for call in company.calls
             ],
+            "Event": [
+                {"Id": key("00U", 1), "WhatId": key("006", 0), "OwnerId": key("005", 0), "StartDateTime": old}
+                | {"DurationInMinutes": 45, "IsDeleted": False, "CreatedDate": old, "SystemModstamp": old}
+            ],
+            "OpportunityContactRole": [
+                {"OpportunityId": key("006", 0), "ContactId": key("003", 1), "Role": "Decision Maker"}
+                | {"IsDeleted": False, "CreatedDate": old, "SystemModstamp": old}
+            ],
             "Period": [{"Id": key("026", 1), "StartDate": "2026-10-01", "EndDate": "2026-12-31", "Type": "Quarter"}],
             "ForecastingItem": [
                 {"OwnerId": key("005", 0), "PeriodId": key("026", 1), "ForecastingItemCategory": category}

@@ -35,7 +35,7 @@ def test_what_a_connection_finds_is_told(portal, dealcast):
 
 
 def test_people_teams_companies_and_own_properties_come_along(portal, dealcast):
-    connect(dealcast, portal, "also_read=region", "time_zone=Europe/Berlin")
+    connect(dealcast, portal, "also_read=region", "time_zone=America/New_York")
     dealcast("sync")
     tables = read_tables(dealcast.workspace)
     assert set(tables.get("users")["team"]) == {"North"} and len(tables.get("accounts")) == 5
@@ -43,7 +43,12 @@ def test_people_teams_companies_and_own_properties_come_along(portal, dealcast):
     assert set(deals["region"]) == {f"Region {n}" for n in range(4)}
     assert set(deals["account_id"]) == {"500", "501", "502", "503", "504"}
     assert set(tables.get("activities")["direction"]) == {"outbound"}
-    assert tables.calendar.time_zone == "Europe/Berlin"
+    assert tables.calendar.time_zone == "America/New_York"
+    quotas = tables.get("quotas")
+    told = zip(quotas["user_id"], quotas["period_start"].astype("str"), quotas["amount"], strict=True)
+    assert list(told) == [("70", "2026-10-01", 9000.0)]  # the goal of the quarter, not that of November
+    portal.without_goals = True
+    assert "crm.objects.goals.read" in {note["what"]: note["because"] for note in dealcast("sync")["notes"]}["goals"]
 
 
 def test_a_deal_that_was_merged_into_another_is_followed(portal, dealcast):

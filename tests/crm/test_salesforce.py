@@ -47,6 +47,11 @@ def test_calls_quotas_splits_rates_and_people_come_along(org, dealcast):
     assert (tables.calendar.base_currency, tables.calendar.time_zone) == ("EUR", "Europe/Berlin")
     assert tables.get("users").set_index("user_id").at[key("005", 1), "manager_id"] == key("005", 0)
     assert set(tables.get("deals")["Region__c"]) == {f"Region {n}" for n in range(4)}
+    contacts = tables.get("deal_contacts")[["deal_id", "contact_id", "role"]]
+    assert contacts.values.tolist() == [[key("006", 0), key("003", 1), "Decision Maker"]]
+    activities = tables.get("activities").set_index("activity_id")
+    assert activities.loc[key("00U", 1), ["type", "duration_minutes"]].tolist() == ["meeting", 45.0]
+    assert activities.at[key("00T", 1), "type"] == "call"
     history = tables.get("deal_history")
     owners = history[history["field"] == "owner_id"]
     assert owners[["old_value", "new_value"]].values.tolist() == [[key("005", 2), key("005", 1)]]
