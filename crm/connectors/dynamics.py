@@ -82,6 +82,7 @@ class DynamicsConnector:
     def __init__(self, client: DynamicsClient, settings: DynamicsSettings) -> None:
         self._client, self._settings = client, settings
         self._place = PLACES[settings.write_to]
+        self._custom = [name.strip() for name in settings.also_read.split(",") if name.strip()]
 
     @property
     def api_calls(self) -> int:
@@ -98,7 +99,7 @@ class DynamicsConnector:
         """Ask what is counted, audited and tracked, and look for the place of scores."""
         tables = self._client.tables(WANTED)
         columns = self._client.columns(DEAL)
-        words = self._words(columns)
+        words = self._words(columns, self._custom)
         counts = self._client.get("RetrieveTotalRecordCount(EntityNames=['opportunity','account','systemuser'])")
         told = counts["EntityRecordCountCollection"]
         by_name = dict(zip(told["Keys"], told["Values"], strict=True))
@@ -139,9 +140,8 @@ class DynamicsConnector:
             notes.append("deleted deals are seen in the audit log alone: change tracking of opportunities is off")
         return notes
 
-    def _words(self, columns: Mapping[str, Record]) -> rows.Words:
+    def _words(self, columns: Mapping[str, Record], names: Sequence[str]) -> rows.Words:
         """How this environment says things; its columns as the Web API names them."""
-        names = [name.strip() for name in self._settings.also_read.split(",") if name.strip()]
         unknown = [name for name in (*names, self._settings.stage_column) if name not in columns]
         if unknown:
             rule = "columns of opportunities, by their logical names"
@@ -186,7 +186,9 @@ class DynamicsConnector:
 
     def _batches(self, fetch: Fetch, currencies: Sequence[Record], cursor: Mapping[str, object]) -> Iterator[Batch]:
         reading = Reading(self._client, self._client.tables(WANTED), fetch, cursor)
-        words = self._words(self._client.columns(DEAL))
+        columns = self._client.columns(DEAL)
+        # Of a column that was removed since the connection was made, the sync says that it is gone.
+        words = self._words(columns, [name for name in self._custom if name in columns])
         past = Past(self._client, words)
         rates = [each for each in currencies if each["exchangerate"]]
         yield Batch("exchange_rates", [_rate(each) for each in rates])

@@ -153,11 +153,15 @@ class HubSpotConnector:
 
         What is written while it is read waits for the next time.
         """
+        there = self._client.properties("deals")
+        custom = [
+            name for name in self._custom if name in there
+        ]  # of one that was removed the sync says that it is gone
         pipelines = self._client.pipelines()
         moment = self._client.server_time or pd.Timestamp.now("UTC").floor("s").as_unit("us")
         start = None if since is None else pd.Timestamp(since) - OVERLAP
         gone: dict[str, str | None] = {}
-        batches = self._batches(pipelines, start, moment, gone)
+        batches = self._batches(pipelines, start, moment, gone, custom)
         fetch = Fetch(moment, moment.isoformat(), self._calendar, batches, self._mapping, gone=gone)
         fetch.batches = chain(batches, self._goals(fetch.notes))
         return fetch
@@ -168,6 +172,7 @@ class HubSpotConnector:
         start: pd.Timestamp | None,
         moment: pd.Timestamp,
         gone: dict[str, str | None],
+        custom: Sequence[str],
     ) -> Iterator[Batch]:
         yield Batch("deal_pipeline_stage", [_stage(pipe, stage) for pipe in pipelines for stage in pipe["stages"]])
         owners = list(self._client.owners())
@@ -179,7 +184,7 @@ class HubSpotConnector:
             names = self._wanted(COMPANY_TABLE)
             yield Batch(COMPANY_TABLE, [{"id": each["id"], **_properties(each, names)} for each in page])
         for page in self._deals(start, moment):
-            yield from self._deal_tables(page, gone)
+            yield from self._deal_tables(page, gone, custom)
         for kind, name in ENGAGEMENTS.items():
             table = f"engagement_{name}"
             names = [*self._wanted(table), *(["hs_task_status"] if kind == "tasks" else [])]
@@ -220,9 +225,11 @@ class HubSpotConnector:
         for page in self._client.objects("deals", [*names, "hs_lastmodifieddate"], self._tracked, archived=True):
             yield [each for each in page if start is None or pd.Timestamp(each["archived_at"]) >= start]
 
-    def _deal_tables(self, page: Sequence[Mapping[str, Any]], gone: dict[str, str | None]) -> Iterator[Batch]:
-        names = self._wanted(DEAL_TABLE)
-        yield Batch(DEAL_TABLE, [_deal(each, names, self._custom) for each in page])
+    def _deal_tables(
+        self, page: Sequence[Mapping[str, Any]], gone: dict[str, str | None], custom: Sequence[str]
+    ) -> Iterator[Batch]:
+        names = [name for name in self._wanted(DEAL_TABLE) if name not in self._custom]
+        yield Batch(DEAL_TABLE, [_deal(each, names, custom) for each in page])
         yield Batch(HISTORY_TABLE, [row for each in page for row in _past(each, self._tracked)])
         pairs = self._client.linked("deals", "companies", [each["id"] for each in page])
         yield Batch("deal_company", [{"deal_id": deal, "company_id": company} for deal, company in pairs])
@@ -275,7 +282,7 @@ def _deal(record: Mapping[str, Any], names: Sequence[str], custom: Sequence[str]
         "owner_id": values.get("hubspot_owner_id") or None,
         "is_deleted": "true" if record["archived"] else "false",
         "_fivetran_synced": record["archived_at"].isoformat() if record["archived"] else None,
-        **_properties(record, [name for name in names if name not in custom]),
+        **_properties(record, names),
         **{name: values.get(name) or None for name in custom},
     }
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from dynamics_stand_in import SECRET as DYNAMICS_SECRET
 from dynamics_stand_in import TENANT, DynamicsStandIn, stage_name
 from dynamics_stand_in import deal_id as dynamics_id
+from dynamics_stand_in import key as dynamics_key
 from hubspot_stand_in import TOKEN, HubSpotStandIn, stage_id
 from hubspot_stand_in import deal_id as hubspot_id
 from invented_company import STAGES, Company
@@ -25,7 +27,9 @@ class Commercial:
     words : settings of the connection beside the address, which they may name: {url}.
     secret : environment variable and value.
     deal_id : the CRM's id of a deal, by its number.
+    owner_id, account_id : the same of a seller and an account.
     writes : what is in the path or body of a request that writes scores.
+    region : the custom field that the company's deals have.
     stage : how the CRM names a stage.
     """
 
@@ -34,7 +38,10 @@ class Commercial:
     words: tuple[str, ...]
     secret: tuple[str, str]
     deal_id: Callable[[int], str]
+    owner_id: Callable[[int], str]
+    account_id: Callable[[int], str]
     writes: bytes
+    region: str
     stage: Callable[[str], str] = str
 
     def settings(self, url: str) -> tuple[str, ...]:
@@ -47,8 +54,11 @@ SALESFORCE = Commercial(
     SalesforceStandIn,
     ("client_id=app",),
     ("DEALCAST_SALESFORCE_CLIENT_SECRET", SECRET),
-    lambda number: key("006", number),
+    partial(key, "006"),
+    partial(key, "005"),
+    partial(key, "001"),
     b"composite/sobjects",
+    "Region__c",
 )
 HUBSPOT = Commercial(
     "hubspot",
@@ -56,7 +66,10 @@ HUBSPOT = Commercial(
     ("search_pause_seconds=0", "base_currency=EUR"),
     ("DEALCAST_HUBSPOT_ACCESS_TOKEN", TOKEN),
     hubspot_id,
+    lambda number: str(70 + number),
+    lambda number: str(500 + number),
     b"batch/update",
+    "region",
     stage_id,
 )
 DYNAMICS = Commercial(
@@ -65,7 +78,10 @@ DYNAMICS = Commercial(
     (f"tenant_id={TENANT}", "client_id=app", "login_url={url}"),
     ("DEALCAST_DYNAMICS_CLIENT_SECRET", DYNAMICS_SECRET),
     dynamics_id,
+    partial(dynamics_key, "5e11"),
+    partial(dynamics_key, "acc0"),
     b"msdyn_entityid",
+    "new_region",
     stage_name,
 )
 COMMERCIAL = (SALESFORCE, HUBSPOT, DYNAMICS)

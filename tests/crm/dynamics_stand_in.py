@@ -293,6 +293,7 @@ class DynamicsStandIn(StandIn):
                     {"LogicalName": name, "AttributeType": kind, "IsCustomAttribute": custom}
                     | {"IsAuditEnabled": {"Value": name not in self.unaudited}}
                     for name, (kind, custom) in columns.items()
+                    if name not in self.without_fields
                 ]
             }
         )

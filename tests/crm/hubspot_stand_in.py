@@ -228,7 +228,8 @@ class HubSpotStandIn(StandIn):
         known += [("region", False)]
         known += [] if self.without_scores else [(f"dealcast_win_probability{each}", False) for each in SCORES]
         shape = {"type": "string", "fieldType": "text", "groupName": "g", "description": "", "options": []}
-        return [{"name": name, "label": name, "hubspotDefined": theirs, **shape} for name, theirs in known]
+        told = [(name, theirs) for name, theirs in known if name not in self.without_fields]
+        return [{"name": name, "label": name, "hubspotDefined": theirs, **shape} for name, theirs in told]
 
     def update(self, inputs: list[dict[str, Any]]) -> Told:
         assert len(inputs) <= 100

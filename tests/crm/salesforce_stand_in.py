@@ -219,7 +219,7 @@ class SalesforceStandIn(StandIn):
         rows = self.tables().get(name)
         if rows is None:
             return Told([{"errorCode": "NOT_FOUND", "message": "The requested resource does not exist"}], 404)
-        fields = dict.fromkeys(field for row in rows for field in row if "." not in field)
+        fields = dict.fromkeys(f for row in rows for f in row if "." not in f and f not in self.without_fields)
         known = [{"name": each, "custom": each.endswith("__c"), "updateable": True} for each in fields]
         if name == "Opportunity" and "scores" not in self.without:
             known += [

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,9 +37,17 @@ class Told:
 
 
 class StandIn:
-    """Answers what `answer` says, one request at a time; what it was not made for is in `unforeseen`."""
+    """Answers what `answer` says, one request at a time; what it was not made for is in `unforeseen`.
+
+    Attributes
+    ----------
+    clock_ahead : seconds by which its clock is ahead of ours.
+    without_fields : fields of deals that it has not got, or no more.
+    """
 
     def __init__(self) -> None:
+        self.clock_ahead = 0.0
+        self.without_fields: set[str] = set()
         self.url = ""
         self.asked: list[Asked] = []
         self.unforeseen: list[str] = []
@@ -75,6 +84,9 @@ class StandIn:
                 self.wfile.write(page)
 
             do_GET = do_POST = do_PATCH = do_PUT = do
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(time.time() + stand_in.clock_ahead)
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

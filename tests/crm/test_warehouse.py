@@ -1,14 +1,13 @@
-"""A warehouse on SQLite and on PostgreSQL brings what its tables hold, and the next time what was loaded since."""
+"""A warehouse, on SQLite or on PostgreSQL, brings what its tables hold, and the next time what was loaded since."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
 import pytest
 import sqlalchemy as sa
 from commercial_crms import SALESFORCE, assert_is_the_company
-from invented_company import CATEGORY, STAGES, Company, invented_company
-from salesforce_stand_in import deal_id, key
+from fivetran_tables import as_fivetran_lands_it, load
+from invented_company import invented_company
 from what_stands import open_ids, publish
 
 from crm.connectors.warehouse import _Shelf
@@ -19,9 +18,13 @@ from crm.store import current_version, read_tables
 pytestmark = pytest.mark.slow
 
 
+ON_SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+"""For what has nothing to do with the kind of database."""
+
+
 @pytest.fixture
 def warehouse(url):
-    """An engine on a database of the test's own."""
+    """An engine on a database of the test's own, of each kind."""
     engine = sa.create_engine(sa.make_url(url.replace("postgresql:", "postgresql+psycopg:")))
     yield engine
     engine.dispose()
@@ -31,59 +34,7 @@ def connect(dealcast, warehouse, *words: str, **how: int) -> dict[str, Any]:
     return dealcast("connect", "warehouse", f"database={warehouse.url.render_as_string()}", *words, **how)
 
 
-def as_fivetran_lands_it(company: Company, *, in_one_table: bool = False) -> dict[str, pd.DataFrame]:
-    """The company as Fivetran's tables of Salesforce: typed columns, history mode."""
-    flags = {name: (closed, won) for name, closed, won in STAGES}
-    present, past, tasks = [], [], []
-    for deal in company.deals:
-        seen = deal.modified_at + timedelta(minutes=5)
-        ends = [state.at for state in deal.states[1:]] + [datetime(9999, 12, 31, tzinfo=UTC)]
-        for state, end in zip(deal.states, ends, strict=True):
-            row = {
-                "id": deal_id(deal),
-                "name": f"Deal {deal.number}",
-                "stage_name": state.stage,
-                "amount": float(state.amount),
-                "close_date": pd.Timestamp(state.close_on),
-                "forecast_category": CATEGORY[state.stage],
-                "owner_id": key("005", deal.owner),
-                "created_date": deal.created_at,
-                "is_closed": flags[state.stage][0],
-                "is_won": flags[state.stage][1],
-                "is_deleted": deal.deleted_at is not None,
-                "_fivetran_start": state.at,
-                "_fivetran_end": str(end.replace(tzinfo=None)),
-                "_fivetran_active": state is deal.now,
-                "_fivetran_synced": seen,
-            }
-            past.append(row)
-            present += [row] if state is deal.now else []
-    for call in company.calls:
-        tasks.append(
-            {"id": key("00T", call.number), "what_id": key("006", call.deal), "owner_id": key("005", call.owner)}
-            | {"completed_date_time": call.at, "created_date": call.at, "task_subtype": "Call", "is_closed": True}
-            | {"is_deleted": False, "_fivetran_synced": call.at}
-        )
-    stages = [
-        {"master_label": name, "sort_order": place, "is_closed": closed, "is_won": won, "_fivetran_active": True}
-        for place, (name, closed, won) in enumerate(STAGES)
-    ]
-    tables = {"opportunity": past if in_one_table else present, "task": tasks, "opportunity_stage": stages}
-    tables |= {} if in_one_table else {"opportunity_history": past}
-    frames = {name: pd.DataFrame(rows) for name, rows in tables.items()}
-    for frame in frames.values():
-        for name in frame.select_dtypes("datetimetz"):
-            frame[name] = frame[name].dt.tz_convert("UTC").dt.tz_localize(None)
-    return frames
-
-
-def load(warehouse: sa.Engine, tables: dict[str, pd.DataFrame]) -> None:
-    with warehouse.begin() as connection:
-        for name, frame in tables.items():
-            frame.to_sql(name, connection, index=False, if_exists="replace")
-
-
-@pytest.mark.parametrize("in_one_table", [False, True], ids=["history apart", "history in one table"])
+@pytest.mark.parametrize(("url", "in_one_table"), [("sqlite", False), ("postgresql", True)], indirect=["url"])
 def test_deals_with_their_history_come_and_then_what_was_loaded_since(warehouse, dealcast, in_one_table):
     company = invented_company(24)
     load(warehouse, as_fivetran_lands_it(company, in_one_table=in_one_table))
@@ -101,7 +52,9 @@ def test_deals_with_their_history_come_and_then_what_was_loaded_since(warehouse,
     assert_is_the_company(read_tables(dealcast.workspace), company, SALESFORCE)
 
 
-@pytest.mark.parametrize("named", ["fivetran_salesforce", "fivetran_hubspot"])
+@pytest.mark.parametrize(
+    ("url", "named"), [("sqlite", "fivetran_salesforce"), ("postgresql", "fivetran_hubspot")], indirect=["url"]
+)
 def test_the_published_examples_come_out_as_their_files_do(warehouse, dealcast, shared, named, tmp_path):
     examples = {
         path.stem: pd.read_csv(path, dtype="str") for path in (shared / "data/export_formats" / named).glob("*.csv")
@@ -143,6 +96,7 @@ def test_tables_like_the_contracts_are_read_as_they_are(warehouse, dealcast):
     assert f"{row['close_date']:%Y-%m-%d}" == "2026-03-01"
 
 
+@ON_SQLITE
 def test_a_column_that_comes_or_goes_is_told(warehouse, dealcast):
     tables = as_fivetran_lands_it(invented_company(6))
     load(warehouse, tables)
@@ -183,6 +137,7 @@ def end_our_lines_at(warehouse: sa.Engine, monkeypatch, table: str) -> None:
     monkeypatch.setattr(_Shelf, "query", ended)
 
 
+@ON_SQLITE
 def test_a_warehouse_takes_no_scores(warehouse, dealcast):
     load(warehouse, as_fivetran_lands_it(invented_company(24)))
     assert connect(dealcast, warehouse)["writes_to"] is None
@@ -204,6 +159,7 @@ def test_an_address_that_cannot_be_used_is_told_with_the_rule(dealcast, address,
     assert told in str(failure) and "hunter2" not in str(failure)
 
 
+@ON_SQLITE
 def test_tables_that_are_not_recognised_are_named(warehouse, dealcast):
     load(warehouse, {"orders": pd.DataFrame({"a": [1]})})
     failure = connect(dealcast, warehouse, exits=2)["error"]
