@@ -9,6 +9,10 @@ import pandas as pd
 
 from crm.mapping import TableMapping
 
+OVERLAP = pd.Timedelta(10, "min")
+"""What is asked for again: a transaction may become visible later than the instant it stamped on its rows, and clocks
+differ."""
+
 Row = Mapping[str, str | None]
 """One row, its values as text (docs/importing.md tells how); None is unknown."""
 

@@ -13,8 +13,8 @@ from crm.connectors.dynamics_client import DynamicsClient, Part, Record, Table
 from crm.connectors.dynamics_history import Past
 from crm.connectors.dynamics_reading import DEAL, Reading
 from crm.connectors.dynamics_scores import PLACES
-from crm.connectors.settings import WebSettings, no_client
-from crm.connectors.transport import Patience, Transport
+from crm.connectors.settings import WebSettings, listed, no_client
+from crm.connectors.transport import Transport
 from crm.errors import Detail, UsageError
 
 WANTED = (DEAL, "account", "connection", "goal", "msdyn_predictivescore", *rows.ACTIVITIES)
@@ -64,7 +64,7 @@ class DynamicsSettings(WebSettings):
             from crm.connectors.dynamics_login import EntraLogin
         except ImportError as error:
             raise no_client(self.name, error) from error
-        transport = Transport(self.url, Patience(self.timeout_seconds, self.tries, self.pause_seconds))
+        transport = Transport(self.url, self.patience)
         login = EntraLogin(
             transport,
             self.url,
@@ -82,7 +82,7 @@ class DynamicsConnector:
     def __init__(self, client: DynamicsClient, settings: DynamicsSettings) -> None:
         self._client, self._settings = client, settings
         self._place = PLACES[settings.write_to]
-        self._custom = [name.strip() for name in settings.also_read.split(",") if name.strip()]
+        self._custom = listed(settings.also_read)
 
     @property
     def api_calls(self) -> int:

@@ -4,12 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from crm.connectors.base import Fetch
+from crm.connectors.base import OVERLAP, Fetch
 from crm.connectors.dynamics_client import DynamicsClient, LinkExpired, Record, Table
 
 DEAL = "opportunity"
-# A transaction may become visible later than the instant it stamped on its rows, and clocks differ.
-OVERLAP = pd.Timedelta(10, "min")
 
 
 class Reading:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from crm.connectors.base import Batch, Fetch, Found, OutgoingScore, Row, in_batches
-from crm.connectors.settings import WebSettings, no_client
-from crm.connectors.transport import Patience
+from crm.connectors.base import OVERLAP, Batch, Fetch, Found, OutgoingScore, Row, in_batches
+from crm.connectors.settings import WebSettings, listed, no_client
 from crm.errors import Detail, UsageError
 from crm.mapping import TableMapping, load_mapping
 from crm.mapping_reach import columns_read, with_custom_fields
@@ -26,8 +25,6 @@ QUARTER_DAYS = range(85, 100)
 ENGAGEMENTS = {"calls": "call", "emails": "email", "meetings": "meeting", "tasks": "task"}
 """Objects that are activities, and the table that each makes: engagement_call, …"""
 
-# A change may become findable later than the instant it is dated, and clocks differ.
-OVERLAP = pd.Timedelta(10, "min")
 SCORES_AT_ONCE = 100
 MERGED = "hs_merged_object_ids"
 
@@ -82,11 +79,11 @@ class HubSpotSettings(WebSettings):
         client = HubSpotClient(
             self.url,
             token=access_token,
-            patience=Patience(self.timeout_seconds, self.tries, self.pause_seconds),
+            patience=self.patience,
             search_pause=self.search_pause_seconds,
         )
         calendar = {"time_zone": self.time_zone} | ({"base_currency": self.base_currency} if self.base_currency else {})
-        custom = [name.strip() for name in self.also_read.split(",") if name.strip()]
+        custom = listed(self.also_read)
         return HubSpotConnector(client, with_custom_fields(load_mapping(MAPPING), custom), calendar, custom)
 
 

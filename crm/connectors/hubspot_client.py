@@ -3,16 +3,15 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pandas as pd
 import urllib3
 from hubspot import HubSpot
-from urllib3.util.retry import Retry
 
 from crm.connectors.base import in_batches
-from crm.connectors.transport import LONGEST_PAUSE, TRY_AGAIN, Patience
+from crm.connectors.repetition import repeated
+from crm.connectors.transport import TRY_AGAIN, Patience, clock_of, no_answer
 from crm.errors import Detail, OtherSideFailed
 
 PAGE, PAGE_WITH_HISTORY, BATCH = 100, 50, 100
@@ -37,30 +36,15 @@ class HubSpotClient:
         self._url, self._patience, self._search_pause = url, patience, search_pause
         self.requests_sent = 0
         self.server_time: pd.Timestamp | None = None
-        hubspot = HubSpot(access_token=token, host=url.rstrip("/"), retry=self._again())
+        hubspot = HubSpot(access_token=token, host=url.rstrip("/"), retry=repeated(patience, noted=self._note))
         # Each of these opens connections of its own when it is asked for: once is enough.
         self._objects, self._search = hubspot.crm.objects.basic_api, hubspot.crm.objects.search_api
         self._batches, self._links = hubspot.crm.objects.batch_api, hubspot.crm.associations.v4.batch_api
         self._owners, self._pipelines = hubspot.crm.owners.owners_api, hubspot.crm.pipelines.pipelines_api
         self._properties = hubspot.crm.properties.core_api
 
-    def _again(self) -> Retry:
-        client, patience = self, self._patience
-
-        class Counted(Retry):
-            def increment(self, *args: Any, **kwargs: Any) -> Any:
-                client.requests_sent += 1
-                return super().increment(*args, **kwargs)
-
-        # Batches are sent by POST: all of them may safely arrive twice.
-        return Counted(
-            total=patience.tries - 1,
-            status_forcelist=TRY_AGAIN,
-            allowed_methods=None,
-            backoff_factor=patience.pause_seconds,
-            backoff_max=LONGEST_PAUSE,
-            raise_on_status=False,
-        )
+    def _note(self) -> None:
+        self.requests_sent += 1
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -189,10 +173,8 @@ class HubSpotClient:
     def _ask(self, what: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Record:
         with self._explained(what):
             answer, _, headers = call(*args, **kwargs, _request_timeout=self._patience.timeout_seconds)
-        self.requests_sent += 1
-        if "date" in headers:
-            told = pd.Timestamp(parsedate_to_datetime(headers["date"]))
-            self.server_time = told.tz_convert("UTC").as_unit("us")
+        self._note()
+        self.server_time = clock_of(headers) or self.server_time
         return dict(answer.to_dict())
 
     @contextmanager
@@ -201,7 +183,7 @@ class HubSpotClient:
         try:
             yield
         except (urllib3.exceptions.HTTPError, ValueError) as error:
-            raise self._no_answer(f"{type(error).__name__}: {error}") from error
+            raise no_answer(self._url, self._patience, f"{type(error).__name__}: {error}") from error
         except Exception as error:
             status = getattr(error, "status", None)
             if status is None:
@@ -212,16 +194,11 @@ class HubSpotClient:
                 step = "Set DEALCAST_HUBSPOT_ACCESS_TOKEN to its access token, then run this again."
                 raise OtherSideFailed("HubSpot does not let us in.", Detail(what, None, rule, step)) from None
             if status in TRY_AGAIN or status >= 500:
-                raise self._no_answer(f"HTTP {status}") from error
+                raise no_answer(self._url, self._patience, f"HTTP {status}") from error
             step = "Give the private app the scope it lacks (docs/hubspot.md), or see what HubSpot says."
             detail = Detail(f"HTTP {status}, {what}", None, said, step)
             kind = {BAD_REQUEST: HubSpotRefused, FORBIDDEN: HubSpotForbids}.get(status, OtherSideFailed)
             raise kind("HubSpot refused.", detail) from error
-
-    def _no_answer(self, trouble: str) -> OtherSideFailed:
-        rule = f"an answer, in {self._patience.tries} tries; last: {trouble}"[:500]
-        step = "Check the address and the line, then run this again: nothing was half done."
-        return OtherSideFailed(f"{self._url} does not answer.", Detail("url", self._url, rule, step))
 
 
 def _milliseconds(moment: pd.Timestamp) -> int:

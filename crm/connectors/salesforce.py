@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
-from crm.connectors.base import Batch, Fetch, Found, OutgoingScore, Row, in_batches
-from crm.connectors.settings import WebSettings, no_client
-from crm.connectors.transport import Patience
+from crm.connectors.base import OVERLAP, Batch, Fetch, Found, OutgoingScore, Row, in_batches
+from crm.connectors.settings import WebSettings, listed, no_client
 from crm.errors import Detail, UsageError
 from crm.mapping import TableMapping, load_mapping
 from crm.mapping_reach import columns_read, with_custom_fields
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from crm.connectors.salesforce_client import SalesforceClient
 
 DEAL, HISTORY, FIELD_HISTORY = "Opportunity", "OpportunityHistory", "OpportunityFieldHistory"
-# A transaction may become visible later than the instant it stamped on its rows, and clocks differ.
-OVERLAP = pd.Timedelta(10, "min")
 ROWS_AT_ONCE, SCORES_AT_ONCE = 2000, 200
 
 CHANGED_ON = {
@@ -97,11 +94,10 @@ class SalesforceSettings(WebSettings):
             self.url,
             client_id=self.client_id,
             client_secret=client_secret,
-            patience=Patience(self.timeout_seconds, self.tries, self.pause_seconds),
+            patience=self.patience,
             budget_share=self.api_budget_share,
         )
-        fields = [name.strip() for name in self.also_read.split(",") if name.strip()]
-        mapping = with_custom_fields(load_mapping(self.name), fields)
+        mapping = with_custom_fields(load_mapping(self.name), listed(self.also_read))
         return SalesforceConnector(client, mapping, bulk_from=self.bulk_from)
 
 

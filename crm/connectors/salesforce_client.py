@@ -5,7 +5,6 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,10 +14,10 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from simple_salesforce import Salesforce
 from simple_salesforce.exceptions import SalesforceError
-from urllib3.util.retry import Retry
 
 from crm.connectors.base import Row
-from crm.connectors.transport import LONGEST_PAUSE, TRY_AGAIN, Patience
+from crm.connectors.repetition import repeated
+from crm.connectors.transport import Patience, clock_of, no_answer
 from crm.errors import Detail, OtherSideFailed
 
 API_VERSION = "62.0"
@@ -40,16 +39,12 @@ class _PatientSession(requests.Session):
         super().__init__()
         self._patience = patience
         self.sent = 0
-        again = Retry(
-            total=patience.tries - 1,
-            status_forcelist=TRY_AGAIN,
-            allowed_methods=None,
-            backoff_factor=patience.pause_seconds,
-            backoff_max=LONGEST_PAUSE,
-            raise_on_status=False,
-        )
         kind = _PlainOnThisMachine if url.startswith("http:") else HTTPAdapter
-        self.mount("https://", kind(max_retries=again))
+        self.mount("https://", kind(max_retries=repeated(patience, noted=self.note)))
+
+    def note(self) -> None:
+        """Count a request."""
+        self.sent += 1
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs.setdefault("timeout", self._patience.timeout_seconds)
@@ -104,7 +99,7 @@ class SalesforceClient:
     def __init__(
         self, url: str, *, client_id: str, client_secret: str, patience: Patience, budget_share: float
     ) -> None:
-        self._url, self._budget_share = url, budget_share
+        self._url, self._patience, self._budget_share = url, patience, budget_share
         self._session = _PatientSession(url, patience)
         self._session.hooks["response"].append(self._note)
         self._session.auth = _Token(self._session, url, client_id, client_secret)
@@ -174,12 +169,9 @@ class SalesforceClient:
         return [None if result.get("success") else _why_not(result.get("errors") or []) for result in results]
 
     def _note(self, answer: requests.Response, **_: object) -> None:
-        """Count the request with its repetitions, and mind the clock and the budget that the answer tells of."""
-        again = getattr(answer.raw, "retries", None)
-        self._session.sent += 1 + (len(again.history) if again is not None else 0)
-        if "date" in answer.headers:
-            told = pd.Timestamp(parsedate_to_datetime(answer.headers["date"]))
-            self.server_time = told.tz_convert("UTC").as_unit("us")
+        """Count the request, and mind the clock and the budget that the answer tells of."""
+        self._session.note()
+        self.server_time = clock_of(answer.headers) or self.server_time
         used = re.search(r"api-usage=(\d+)/(\d+)", answer.headers.get("Sforce-Limit-Info", ""))
         if used:
             self.api_usage = int(used[1]), int(used[2])
@@ -215,9 +207,7 @@ class SalesforceClient:
                 Detail(where, None, message, step),
             ) from error
         except (requests.RequestException, ValueError) as error:
-            rule = f"an answer, in several tries; last: {type(error).__name__}: {error}"[:500]
-            step = "Check the address and the line, then run this again: nothing was half done."
-            raise OtherSideFailed(f"{self._url} does not answer.", Detail("url", self._url, rule, step)) from error
+            raise no_answer(self._url, self._patience, f"{type(error).__name__}: {error}") from error
 
 
 def _text(value: object) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from crm.connectors.transport import Patience
 from crm.errors import Detail, UsageError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -37,6 +38,11 @@ class WebSettings:
         if broken:
             raise UsageError(f"The settings of {self.name} cannot be used.", *broken)
 
+    @property
+    def patience(self) -> Patience:
+        """With what goes wrong on the way."""
+        return Patience(self.timeout_seconds, self.tries, self.pause_seconds)
+
     def rules(self) -> Mapping[str, tuple[str, bool]]:
         """By setting, the rule and whether it holds."""
         where = urlsplit(self.url)
@@ -46,6 +52,11 @@ class WebSettings:
             "tries": ("1 or more", self.tries >= 1),
             "pause_seconds": ("0 or more", self.pause_seconds >= 0),
         }
+
+
+def listed(names: str) -> list[str]:
+    """Names that stand with commas between."""
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def no_client(name: str, error: ImportError) -> UsageError:

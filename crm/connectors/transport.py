@@ -102,18 +102,20 @@ class Transport:
         return min(self._patience.pause_seconds * 2**done, LONGEST_PAUSE) * random.uniform(0.75, 1.25)
 
     def _failed(self, trouble: str) -> OtherSideFailed:
-        url = str(self._client.base_url)
-        rule = (
-            f"an answer within {self._patience.timeout_seconds:g} s, in {self._patience.tries} tries; last: {trouble}"
-        )
-        step = "Check the address and the server, then run this again: nothing was half done."
-        return OtherSideFailed(f"{url} does not answer.", Detail("url", url, rule, step))
+        return no_answer(str(self._client.base_url), self._patience, trouble)
+
+
+def no_answer(url: str, patience: Patience, trouble: str) -> OtherSideFailed:
+    """The error after every try was in vain."""
+    rule = f"an answer within {patience.timeout_seconds:g} s, in {patience.tries} tries; last: {trouble}"[:500]
+    step = "Check the address and the line, then run this again: nothing was half done."
+    return OtherSideFailed(f"{url} does not answer.", Detail("url", url, rule, step))
 
 
 def _understood(answer: httpx.Response) -> Answer:
     is_document = answer.status_code == httpx.codes.OK and "multipart" not in answer.headers.get("content-type", "")
     document = answer.json() if is_document else None
-    return Answer(answer.status_code, document, _server_time(answer), answer.text, answer.headers)
+    return Answer(answer.status_code, document, clock_of(answer.headers), answer.text, answer.headers)
 
 
 def _pause_asked(answer: httpx.Response) -> float | None:
@@ -122,8 +124,9 @@ def _pause_asked(answer: httpx.Response) -> float | None:
     return float(asked) if asked.isdigit() else None
 
 
-def _server_time(answer: httpx.Response) -> pd.Timestamp | None:
+def clock_of(headers: Mapping[str, str]) -> pd.Timestamp | None:
+    """The server's clock, as an answer's headers tell it; None if they do not."""
     try:
-        return pd.Timestamp(parsedate_to_datetime(answer.headers["date"])).tz_convert("UTC").as_unit("us")
+        return pd.Timestamp(parsedate_to_datetime(headers["date"])).tz_convert("UTC").as_unit("us")
     except (KeyError, TypeError, ValueError):
         return None

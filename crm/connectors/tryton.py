@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pandas as pd
 
-from crm.connectors.base import Batch, Fetch, Found, OutgoingScore, Row
+from crm.connectors.base import OVERLAP, Batch, Fetch, Found, OutgoingScore, Row
 from crm.connectors.transport import Patience, Transport
 from crm.connectors.tryton_history import read_revisions
 from crm.connectors.tryton_rows import (
@@ -33,8 +33,6 @@ DEAL, SCORE = "sale.opportunity", "sale.opportunity.score"
 STAGE, ACTIVITY = "sale.opportunity.stage", "sale.opportunity.activity"
 SCORE_TABLE = "score_table"
 
-# A transaction may become visible later than the instant it stamped on its rows.
-OVERLAP = pd.Timedelta(10, "min")
 DEALS_AT_ONCE = 5000
 SCORES_AT_ONCE = 200
 
