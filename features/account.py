@@ -45,7 +45,7 @@ def log_employees(deal: Deal) -> Term:
     unit="count",
     higher_is="better",
     controlled_by="buyer",
-    reason="{value:.0f} deals won with this account before",
+    reason="{value:.0f} {deal|deals} won with this account before",
     missing=NO_ACCOUNT,
 )
 def account_wins(deal: Deal) -> Term:
@@ -57,7 +57,7 @@ def account_wins(deal: Deal) -> Term:
     unit="days",
     higher_is="worse",
     controlled_by="clock",
-    reason="last win with this account {value:.0f} days ago",
+    reason="last win with this account {value:.0f} {day|days} ago",
     missing="no win yet",
 )
 def days_since_account_win(deal: Deal) -> Term:
@@ -66,7 +66,10 @@ def days_since_account_win(deal: Deal) -> Term:
 
 
 @feature(
-    unit="count", controlled_by="buyer", reason="{value:.0f} other open deals with this account", missing=NO_ACCOUNT
+    unit="count",
+    controlled_by="buyer",
+    reason="{value:.0f} other open {deal|deals} with this account",
+    missing=NO_ACCOUNT,
 )
 def account_open_siblings(deal: Deal) -> Term:
     """Other deals open with the account."""

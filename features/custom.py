@@ -17,8 +17,9 @@ def custom_feature(name: str) -> Feature | None:
     kind, _, field = name.partition(":")
     if kind not in _DECLARED or not field:
         return None
-    unit, description, reason = _DECLARED[kind]
-    spelled = field.replace("_", " ")
+    unit, description, *sentences = _DECLARED[kind]
+    spelled = field.replace("_", " ").translate(_NO_PLACES)
+    reason, at_zero, below = (sentence.replace("FIELD", spelled) for sentence in sentences)
     return Feature(
         name=name,
         family="custom",
@@ -27,7 +28,9 @@ def custom_feature(name: str) -> Feature | None:
         higher_is="neutral",
         controlled_by="seller",
         audience="everyone",
-        reason=reason.replace("FIELD", spelled.replace("{", "(").replace("}", ")")),
+        reason=reason,
+        at_zero=at_zero,
+        below=below,
         missing="the CRM does not say",
         term=_term(kind, field),
     )
@@ -46,14 +49,18 @@ def custom_columns(tables: CrmTables) -> dict[str, str]:
     return {name: f"field_{place}" for place, name in enumerate(own)}
 
 
+_NO_PLACES = str.maketrans("{}", "()")
+"""A field's name may hold braces; a sentence fills in what stands in them."""
 _DAYS_TO = (
     "days",
     "Days from the moment to the CRM's own field {field}; negative after it.",
-    "FIELD in {value:.0f} days",
+    "FIELD in {value:.0f} {day|days}",
+    "FIELD today",
+    "FIELD {value:.0f} {day|days} ago",
 )
 _DECLARED = {
-    "category": ("category", "The CRM's own field {field}.", "FIELD: {value}"),
-    "number": ("number", "The CRM's own field {field}; yes is 1, no is 0.", "FIELD is {value:.4g}"),
+    "category": ("category", "The CRM's own field {field}.", "FIELD: {value}", "", ""),
+    "number": ("number", "The CRM's own field {field}; yes is 1, no is 0.", "FIELD is {value:.4g}", "", ""),
     "days_to": _DAYS_TO,
     "days_to_instant": _DAYS_TO,
 }

@@ -54,56 +54,65 @@ def pipeline(deal: Deal) -> Term:
     return deal.value("pipeline")
 
 
-@feature(unit="count", reason="{value:.0f} stage moves so far")
+@feature(unit="count", reason="{value:.0f} stage {move|moves} so far")
 def stage_moves(deal: Deal) -> Term:
     """Recorded stage changes so far."""
     return deal.changes("stage").count()
 
 
-@feature(unit="count", higher_is="worse", reason="moved back a stage {value:.0f} times")
+@feature(unit="count", higher_is="worse", reason="moved back a stage {value:.0f} {time|times}")
 def stage_regressions(deal: Deal) -> Term:
     """Times the deal moved to an earlier stage."""
     return deal.changes("stage").where("new_number < old_number").count()
 
 
-@feature(unit="count", higher_is="better", reason="{value:.0f} stages forward in the last 30 days")
+@feature(unit="count", higher_is="better", reason="{value:.0f} {stage|stages} forward in the last 30 days")
 def stage_advances_30d(deal: Deal) -> Term:
     """Moves to a later stage in the last 30 days."""
     return deal.changes("stage").where("new_number > old_number").within(days=30).count()
 
 
-@feature(unit="count", higher_is="worse", reason="close date pushed {value:.0f} times")
+@feature(unit="count", higher_is="worse", reason="close date pushed {value:.0f} {time|times}")
 def close_date_pushes(deal: Deal) -> Term:
     """Times the close date moved later, as known at the as-of moment."""
     return deal.changes("close_date").where("new_number > old_number").count()
 
 
-@feature(unit="days", higher_is="worse", reason="close date moved by {value:.0f} days in all")
+@feature(
+    unit="days",
+    higher_is="worse",
+    reason="close date moved later by {value:.0f} {day|days} in all",
+    at_zero="close date where it was at first",
+    below="close date moved earlier by {value:.0f} {day|days} in all",
+)
 def close_date_days_pushed(deal: Deal) -> Term:
     """Days by which all changes together moved the close date; negative when it was pulled in."""
     return deal.changes("close_date").sum("new_number - old_number")
 
 
-@feature(unit="count", higher_is="better", reason="close date pulled in {value:.0f} times in 30 days")
+@feature(unit="count", higher_is="better", reason="close date pulled in {value:.0f} {time|times} in 30 days")
 def close_date_pulls_30d(deal: Deal) -> Term:
     """Times the close date moved earlier in the last 30 days."""
     return deal.changes("close_date").where("new_number < old_number").within(days=30).count()
 
 
-@feature(unit="count", reason="amount changed {value:.0f} times")
+@feature(unit="count", reason="amount changed {value:.0f} {time|times}")
 def amount_changes(deal: Deal) -> Term:
     """Recorded changes of the amount."""
     return deal.changes("amount").count()
 
 
-@feature(unit="count", reason="handed to another owner {value:.0f} times")
+@feature(unit="count", reason="handed to another owner {value:.0f} {time|times}")
 def owner_changes(deal: Deal) -> Term:
     """Times the deal changed its owner."""
     return deal.changes("owner_id").count()
 
 
 @feature(
-    unit="days", higher_is="worse", reason="last moved forward {value:.0f} days ago", missing="no move forward recorded"
+    unit="days",
+    higher_is="worse",
+    reason="last moved forward {value:.0f} {day|days} ago",
+    missing="no move forward recorded",
 )
 def days_since_stage_advance(deal: Deal) -> Term:
     """Days since the deal last moved to a later stage; unknown if it never did."""
@@ -125,7 +134,7 @@ def amount_to_first(deal: Deal) -> Term:
 @feature(
     unit="days",
     higher_is="worse",
-    reason="pushed by {value:.0f} days at a time",
+    reason="pushed by {value:.0f} {day|days} at a time",
     missing="never pushed, or not recorded all the time",
 )
 def close_date_days_per_push(deal: Deal) -> Term:
@@ -133,25 +142,27 @@ def close_date_days_per_push(deal: Deal) -> Term:
     return deal.changes("close_date").where("new_number > old_number").mean("new_number - old_number")
 
 
-@feature(unit="days", reason="close date last pushed {value:.0f} days ago", missing="no push recorded")
+@feature(unit="days", reason="close date last pushed {value:.0f} {day|days} ago", missing="no push recorded")
 def days_since_last_push(deal: Deal) -> Term:
     """Days since the close date last moved later; unknown if it never did."""
     return deal.days_since(deal.changes("close_date").where("new_number > old_number").last_at())
 
 
-@feature(unit="count", higher_is="worse", reason="category lowered {value:.0f} times", missing=NO_HISTORY)
+@feature(unit="count", higher_is="worse", reason="category lowered {value:.0f} {time|times}", missing=NO_HISTORY)
 def category_downgrades(deal: Deal) -> Term:
     """Times the rep lowered the forecast category."""
     return deal.changes("forecast_category").where("new_number < old_number").count()
 
 
-@feature(unit="months", controlled_by="buyer", reason="a term of {value:.0f} months")
+@feature(unit="months", controlled_by="buyer", reason="a term of {value:.0f} {month|months}")
 def term_months(deal: Deal) -> Term:
     """Length of the contract on offer."""
     return deal.value("term_months")
 
 
-@feature(unit="0 or 1", reason="partner involved: {value:.0f} (1 yes, 0 no)", missing="never unknown")
+@feature(
+    unit="0 or 1", reason="a partner is involved", at_zero="no partner is known to be involved", missing="never unknown"
+)
 def partner_involved(deal: Deal) -> Term:
     """Whether a partner is known to be involved."""
     return deal.value("partner_account_id").is_known()
@@ -161,6 +172,8 @@ def partner_involved(deal: Deal) -> Term:
     unit="share",
     controlled_by="buyer",
     reason="{value:.0%} of the amount is recurring growth",
+    at_zero="no recurring growth",
+    below="recurring revenue shrinks by {value:.0%} of the amount",
     missing="no amount, or none of the two given",
 )
 def arr_change_share(deal: Deal) -> Term:
@@ -169,20 +182,33 @@ def arr_change_share(deal: Deal) -> Term:
 
 
 @feature(
-    unit="days", controlled_by="buyer", reason="the contract on offer ends in {value:.0f} days", missing="no end given"
+    unit="days",
+    controlled_by="buyer",
+    reason="the contract on offer ends in {value:.0f} {day|days}",
+    at_zero="the contract on offer ends today",
+    below="the contract on offer ended {value:.0f} {day|days} ago",
+    missing="no end given",
 )
 def days_to_contract_end(deal: Deal) -> Term:
     """Days from today to the end of the contract on offer."""
     return deal.value("ends_on") - deal.clock("as_of_day")
 
 
-@feature(unit="count", controlled_by="buyer", reason="{value:.0f} products on offer", missing="no dated line items")
+@feature(
+    unit="count", controlled_by="buyer", reason="{value:.0f} {product|products} on offer", missing="no dated line items"
+)
 def products(deal: Deal) -> Term:
     """Different products on the deal, from when each was added."""
     return deal.lines().distinct("product")
 
 
-@feature(unit="share", reason="{value:.0%} off the list price", missing="no dated line items with a list price")
+@feature(
+    unit="share",
+    reason="{value:.0%} off the list price",
+    at_zero="at the list price",
+    below="{value:.0%} above the list price",
+    missing="no dated line items with a list price",
+)
 def mean_discount(deal: Deal) -> Term:
     """Mean share of the list price that the deal's lines leave out; unknown without list prices."""
     return deal.lines().mean("discount")

@@ -17,7 +17,11 @@ def last_stage_move(deal: Deal) -> Term:
 
 
 @feature(
-    unit="days", higher_is="worse", controlled_by="seller", reason="no activity for {value:.0f} days", missing=NO_LOG
+    unit="days",
+    higher_is="worse",
+    controlled_by="seller",
+    reason="no activity for {value:.0f} {day|days}",
+    missing=NO_LOG,
 )
 def days_since_last_activity(deal: Deal) -> Term:
     """Days since the last activity of any kind, else since the deal was created."""
@@ -29,7 +33,7 @@ def days_since_last_activity(deal: Deal) -> Term:
     unit="days",
     higher_is="worse",
     controlled_by="buyer",
-    reason="no word from the buyer for {value:.0f} days",
+    reason="no word from the buyer for {value:.0f} {day|days}",
     missing=NO_LOG,
 )
 def days_since_last_inbound(deal: Deal) -> Term:
@@ -37,19 +41,19 @@ def days_since_last_inbound(deal: Deal) -> Term:
     return deal.days_since(deal.activities(direction="inbound").last_at())
 
 
-@feature(unit="count", controlled_by="seller", reason="{value:.0f} activities in 7 days", missing=NO_LOG)
+@feature(unit="count", controlled_by="seller", reason="{value:.0f} {activity|activities} in 7 days", missing=NO_LOG)
 def activities_7d(deal: Deal) -> Term:
     """Activities of the last 7 days."""
     return deal.activities().within(days=7).count()
 
 
-@feature(unit="count", controlled_by="seller", reason="{value:.0f} activities in 30 days", missing=NO_LOG)
+@feature(unit="count", controlled_by="seller", reason="{value:.0f} {activity|activities} in 30 days", missing=NO_LOG)
 def activities_30d(deal: Deal) -> Term:
     """Activities of the last 30 days."""
     return deal.activities().within(days=30).count()
 
 
-@feature(unit="count", controlled_by="seller", reason="{value:.0f} activities so far", missing=NO_LOG)
+@feature(unit="count", controlled_by="seller", reason="{value:.0f} {activity|activities} so far", missing=NO_LOG)
 def activities_so_far(deal: Deal) -> Term:
     """Activities since the deal began."""
     return deal.activities().count()
@@ -59,7 +63,7 @@ def activities_so_far(deal: Deal) -> Term:
     unit="count",
     higher_is="better",
     controlled_by="buyer",
-    reason="{value:.0f} messages from the buyer in 14 days",
+    reason="{value:.0f} {message|messages} from the buyer in 14 days",
     missing=NO_LOG,
 )
 def inbound_14d(deal: Deal) -> Term:
@@ -71,7 +75,7 @@ def inbound_14d(deal: Deal) -> Term:
     unit="count",
     higher_is="better",
     controlled_by="buyer",
-    reason="{value:.0f} messages from the buyer in 60 days",
+    reason="{value:.0f} {message|messages} from the buyer in 60 days",
     missing=NO_LOG,
 )
 def inbound_60d(deal: Deal) -> Term:
@@ -93,7 +97,11 @@ def reply_ratio_60d(deal: Deal) -> Term:
 
 
 @feature(
-    unit="count", higher_is="better", controlled_by="buyer", reason="{value:.0f} meetings in 60 days", missing=NO_LOG
+    unit="count",
+    higher_is="better",
+    controlled_by="buyer",
+    reason="{value:.0f} {meeting|meetings} in 60 days",
+    missing=NO_LOG,
 )
 def meetings_60d(deal: Deal) -> Term:
     """Meetings of the last 60 days."""
@@ -117,7 +125,7 @@ def engagement_trend(deal: Deal) -> Term:
     unit="count",
     higher_is="better",
     controlled_by="buyer",
-    reason="{value:.0f} contacts on the deal",
+    reason="{value:.0f} {contact|contacts} on the deal",
     missing="no dated contacts",
 )
 def contacts_known(deal: Deal) -> Term:
@@ -129,7 +137,7 @@ def contacts_known(deal: Deal) -> Term:
     unit="count",
     higher_is="better",
     controlled_by="buyer",
-    reason="{value:.0f} people of the buyer took part so far",
+    reason="{value:.0f} {person|people} of the buyer took part so far",
     missing=NO_LOG,
 )
 def people_engaged(deal: Deal) -> Term:
@@ -137,7 +145,7 @@ def people_engaged(deal: Deal) -> Term:
     return deal.people().sum("is_first")
 
 
-@feature(unit="count", reason="{value:.0f} activities since the last stage move", missing=NO_LOG)
+@feature(unit="count", reason="{value:.0f} {activity|activities} since the last stage move", missing=NO_LOG)
 def activities_since_stage_move(deal: Deal) -> Term:
     """Activities later than the last stage move, else since the deal was created."""
     return deal.activities().after(last_stage_move(deal)).count().where_known(deal.changes("stage").count())
@@ -147,7 +155,7 @@ def activities_since_stage_move(deal: Deal) -> Term:
     unit="count",
     higher_is="better",
     controlled_by="buyer",
-    reason="{value:.0f} messages from the buyer since the last stage move",
+    reason="{value:.0f} {message|messages} from the buyer since the last stage move",
     missing=NO_LOG,
 )
 def inbound_since_stage_move(deal: Deal) -> Term:
@@ -172,7 +180,7 @@ def reply_days_60d(deal: Deal) -> Term:
     unit="count",
     higher_is="worse",
     controlled_by="buyer",
-    reason="{value:.0f} messages of ours unanswered",
+    reason="{value:.0f} {message|messages} of ours unanswered",
     missing=NO_LOG,
 )
 def unanswered_messages(deal: Deal) -> Term:
@@ -200,7 +208,7 @@ def silence_rhythm(deal: Deal) -> Term:
     unit="days",
     higher_is="worse",
     controlled_by="buyer",
-    reason="last met {value:.0f} days ago",
+    reason="last met {value:.0f} {day|days} ago",
     missing="no meeting recorded",
 )
 def days_since_last_meeting(deal: Deal) -> Term:
@@ -208,7 +216,7 @@ def days_since_last_meeting(deal: Deal) -> Term:
     return deal.days_since(deal.activities("meeting").last_at())
 
 
-@feature(unit="minutes", reason="{value:.0f} minutes together in 30 days", missing="no lengths recorded")
+@feature(unit="minutes", reason="{value:.0f} {minute|minutes} together in 30 days", missing="no lengths recorded")
 def minutes_30d(deal: Deal) -> Term:
     """Minutes of the activities of the last 30 days whose length is known."""
     return deal.activities().telling("duration_minutes").within(days=30).sum("duration_minutes")
@@ -218,7 +226,7 @@ def minutes_30d(deal: Deal) -> Term:
     unit="count",
     higher_is="better",
     controlled_by="buyer",
-    reason="{value:.0f} people of the buyer took part in 30 days",
+    reason="{value:.0f} {person|people} of the buyer took part in 30 days",
     missing=NO_LOG,
 )
 def people_engaged_30d(deal: Deal) -> Term:
@@ -226,7 +234,7 @@ def people_engaged_30d(deal: Deal) -> Term:
     return deal.people().within(days=30).distinct("contact_id")
 
 
-@feature(unit="days", reason="last contact added {value:.0f} days ago", missing="no dated contacts")
+@feature(unit="days", reason="last contact added {value:.0f} {day|days} ago", missing="no dated contacts")
 def days_since_contact_added(deal: Deal) -> Term:
     """Days since a new contact was last added to the deal; unknown if none was."""
     return deal.days_since(deal.contacts().where("is_first = 1").last_at())
@@ -235,7 +243,7 @@ def days_since_contact_added(deal: Deal) -> Term:
 @feature(
     unit="count",
     higher_is="better",
-    reason="{value:.0f} contacts who decide on the money",
+    reason="{value:.0f} {contact who decides|contacts who decide} on the money",
     missing="no dated contacts with a role",
 )
 def decision_makers(deal: Deal) -> Term:
@@ -247,7 +255,7 @@ def decision_makers(deal: Deal) -> Term:
 @feature(
     unit="count",
     higher_is="better",
-    reason="{value:.0f} different roles among the contacts",
+    reason="{value:.0f} different {role|roles} among the contacts",
     missing="no dated contacts with a role",
 )
 def roles_covered(deal: Deal) -> Term:

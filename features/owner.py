@@ -26,7 +26,7 @@ def owner_wins_to_company(deal: Deal) -> Term:
     return win_rate(deal.owner, toward=company, worth=PRIOR_DEALS) / company
 
 
-@feature(unit="count", audience="chain", reason="the owner has {value:.0f} open deals", missing="no owner")
+@feature(unit="count", audience="chain", reason="the owner has {value:.0f} open {deal|deals}", missing="no owner")
 def owner_open_deals(deal: Deal) -> Term:
     """Deals the owner has open, those handed over included."""
     return deal.owner.open_deals()
@@ -36,7 +36,7 @@ def owner_open_deals(deal: Deal) -> Term:
     unit="count",
     higher_is="better",
     audience="chain",
-    reason="the owner won {value:.0f} deals in 90 days",
+    reason="the owner won {value:.0f} {deal|deals} in 90 days",
     missing="no owner",
 )
 def owner_wins_90d(deal: Deal) -> Term:
@@ -48,7 +48,7 @@ def owner_wins_90d(deal: Deal) -> Term:
     unit="days",
     audience="chain",
     controlled_by="clock",
-    reason="the owner has been here for {value:.0f} days",
+    reason="the owner has been here for {value:.0f} {day|days}",
     missing="no hire date",
 )
 def owner_tenure_days(deal: Deal) -> Term:
@@ -56,7 +56,7 @@ def owner_tenure_days(deal: Deal) -> Term:
     return deal.clock("as_of_day") - deal.owner.attribute("hired_at")
 
 
-@feature(unit="0 or 1", reason="a person owns the deal", audience="everyone")
+@feature(unit="0 or 1", reason="a person owns the deal", at_zero="no person owns the deal", audience="everyone")
 def owner_known(deal: Deal) -> Term:
     """Whether the deal is known to have an owner."""
     return deal.value("owner_id").is_known()

@@ -3,7 +3,7 @@
 A feature is a function of a `Deal` that returns a `Term`; its docstring is its description. From that one declaration
 follow the SQL, the documentation, the reason shown to people and the tests that it never sees the future::
 
-    @feature(unit="count", higher_is="worse", controlled_by="seller", reason="close date pushed {value:.0f} times")
+    @feature(unit="count", higher_is="worse", reason="close date pushed {value:.0f} {time|times}")
     def close_date_pushes(deal: Deal) -> Term:
         \"\"\"Times the close date moved later, as known at the as-of moment.\"\"\"
         return deal.changes("close_date").where("new_number > old_number").count()
@@ -302,7 +302,8 @@ class Feature:
     higher_is : whether a higher value speaks for winning.
     controlled_by : who moves it: the seller, the buyer or the clock.
     audience : who may read it as a reason: everyone, only the management chain, nobody.
-    reason : sentence with {value}, shown when the feature moves a score.
+    reason : sentence with {value}, shown when the feature moves a score (`features.wording`).
+    at_zero, below : what is said instead where the value reads as zero, and where it is below; empty = the reason.
     missing : what an unknown value means.
     term : the declaration, evaluated.
     """
@@ -315,6 +316,8 @@ class Feature:
     controlled_by: Control
     audience: Audience
     reason: str
+    at_zero: str
+    below: str
     missing: str
     term: Term
 
@@ -322,6 +325,11 @@ class Feature:
     def kind(self) -> Literal["number", "category"]:
         """category (text) or number (float64)."""
         return "category" if self.unit == "category" else "number"
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All that is ever said of it: its value in words, and what it means that it is unknown."""
+        return tuple(each for each in (self.reason, self.at_zero, self.below, self.missing) if each)
 
     @property
     def topic(self) -> str:
@@ -333,6 +341,8 @@ def feature(
     *,
     unit: str,
     reason: str,
+    at_zero: str = "",
+    below: str = "",
     higher_is: Direction = "neutral",
     controlled_by: Control = "seller",
     audience: Audience = "everyone",
@@ -353,6 +363,8 @@ def feature(
             controlled_by=controlled_by,
             audience=audience,
             reason=reason,
+            at_zero=at_zero,
+            below=below,
             missing=missing,
             term=declaration(Deal()),
         )

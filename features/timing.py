@@ -10,38 +10,51 @@ PASSAGE_WORTH = 5.0
 """The deal's own days in its stage count as much as those of so many won deals."""
 
 
-@feature(unit="days", controlled_by="clock", reason="open for {value:.0f} days")
+@feature(unit="days", controlled_by="clock", reason="open for {value:.0f} {day|days}")
 def deal_age_days(deal: Deal) -> Term:
     """Days since the deal was opened (or opened again)."""
     return deal.days_since(deal.opened_at)
 
 
-@feature(unit="days", controlled_by="clock", reason="{value:.0f} days in this stage")
+@feature(unit="days", controlled_by="clock", reason="{value:.0f} {day|days} in this stage")
 def days_in_stage(deal: Deal) -> Term:
     """Days since the last recorded stage change, else since the deal was created."""
     moves = deal.changes("stage")
     return deal.days_since(moves.last_at().or_else(deal.created_at)).where_known(moves.count())
 
 
-@feature(unit="days", controlled_by="seller", reason="close date {value:.0f} days ahead", missing="no close date")
+@feature(
+    unit="days",
+    controlled_by="seller",
+    reason="close date {value:.0f} {day|days} ahead",
+    at_zero="close date today",
+    below="close date passed {value:.0f} {day|days} ago",
+    missing="no close date",
+)
 def days_to_close_date(deal: Deal) -> Term:
     """Days from today to the promised close date; negative when it has passed."""
     return deal.value("close_date") - deal.clock("as_of_day")
 
 
-@feature(unit="days", controlled_by="clock", reason="close date {value:.0f} days before the end of the period")
+@feature(
+    unit="days",
+    controlled_by="clock",
+    reason="close date {value:.0f} {day|days} before the end of the period",
+    at_zero="close date on the first day of the next period",
+    below="close date {value:.0f} {day|days} after the end of the period",
+)
 def close_date_before_period_end(deal: Deal) -> Term:
     """Days from the promised close date to the end of the fiscal period that holds today; negative: after it."""
     return deal.clock("period_end_day") - deal.value("close_date")
 
 
-@feature(unit="days", controlled_by="clock", reason="{value:.0f} days left in the period", audience="none")
+@feature(unit="days", controlled_by="clock", reason="{value:.0f} {day|days} left in the period", audience="none")
 def days_to_period_end(deal: Deal) -> Term:
     """Days to the end of the fiscal period that holds the moment."""
     return deal.clock("period_end_day") - deal.clock("as_of_day")
 
 
-@feature(unit="days", controlled_by="seller", reason="nothing changed on the deal for {value:.0f} days")
+@feature(unit="days", controlled_by="seller", reason="nothing changed on the deal for {value:.0f} {day|days}")
 def days_since_last_edit(deal: Deal) -> Term:
     """Days since the stage, close date or amount last changed, else since the deal was created."""
     edits = [deal.changes(field).last_at().or_else(deal.created_at) for field in ("stage", "close_date", "amount")]
@@ -52,7 +65,7 @@ def days_since_last_edit(deal: Deal) -> Term:
     unit="days",
     controlled_by="clock",
     audience="none",
-    reason="{value:.0f} working days left in the period",
+    reason="{value:.0f} working {day|days} left in the period",
     missing="never unknown",
 )
 def business_days_left(deal: Deal) -> Term:

@@ -6,7 +6,6 @@ the deal and counted at the slope the probability has on the way (Aumann and Sha
 The effects sum to the difference exactly.
 """
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from crm.calendar import Calendar
+from features.wording import FIGURE, worded
 from models.bins import BIN_INPUTS, CAUSES, CLOCKS, LONGEST_HORIZON, bin_rows, build_grid, read_clocks
 from models.calibration import CauseCalibration, HazardCalibration
 from models.curves import Curves
@@ -25,8 +25,7 @@ AT_MOST = 5
 # Two ways to say the same: their effects are one reason.
 _TOLD_AS = {"stage_rank": "stage", "close_date_before_period_end": "days_to_close_date"}
 _CLOCK = "clock"
-_FIGURE = re.compile(r"\{value[^}]*\}")
-_COMPARED_BY = {"count": "", "days": " days", "minutes": " minutes", "share": ""}
+_COMPARED_BY = {"count": "", "days": " {day|days}", "minutes": " {minute|minutes}", "share": ""}
 """Units whose values are compared with what is usual, and how they are said; a ratio is a comparison already."""
 _STEPS = 16
 _REFERENCE_SNAPSHOTS = 300
@@ -48,6 +47,10 @@ class TellableFeature(Protocol):
     def topic(self) -> str: ...
     @property
     def reason(self) -> str: ...
+    @property
+    def at_zero(self) -> str: ...
+    @property
+    def below(self) -> str: ...
     @property
     def missing(self) -> str: ...
 
@@ -205,12 +208,14 @@ def feature_sentence(name: str, declared: TellableFeature, value: Any, *, usual:
         return f"{name.replace('_', ' ')} unknown: {declared.missing}"
     if declared.unit.startswith("log of"):
         value = f"{np.exp(value):,.0f}"
-    sentence = declared.reason.format(value=value)
-    figure = _FIGURE.search(declared.reason)
+    figure = FIGURE.search(declared.reason)
+    sentence = worded(declared.reason, value, below=declared.below, at_zero=declared.at_zero)
     if usual is None or figure is None or declared.unit not in _COMPARED_BY:
         return sentence
-    here, there = (figure.group().format(value=each) for each in (value, usual))
-    return sentence if here == there else f"{sentence}; deals won from this stage: {there}{_COMPARED_BY[declared.unit]}"
+    # Where before and after are told apart, a number alone would not say which it is.
+    short = declared.reason if declared.below else figure.group() + _COMPARED_BY[declared.unit]
+    here, there = (worded(short, each, below=declared.below, at_zero=declared.at_zero) for each in (value, usual))
+    return sentence if here == there else f"{sentence}; deals won from this stage: {there}"
 
 
 def _explain(

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from functools import cache
 
 from features.catalogue import CATALOGUE
+from features.wording import CHOICE
 from models.changes import OTHERWISE
 from serving.pages.words import Say, sentences
 
-FIGURE = re.compile(r"\{(\w+)[^}]*\}")
+PLACE = re.compile(r"\{(?P<figure>\w+)[^}|]*\}|" + CHOICE.pattern)
+"""What a sentence leaves open: a figure, or words that go with it."""
 FRAMES = (
     "{now}; before: {then}",
     "{sentence}; deals won from this stage: {usual}",
@@ -26,7 +28,7 @@ WHOLE = (
     "time passed, with the deal as it was",
     "the deal changed",
 )
-NUMBER = re.compile(r"(-?[\d,]+(?:\.(\d+))?)(%?)( days| minutes)?")
+NUMBER = re.compile(r"(-?[\d,]+(?:\.(\d+))?)(%?)(?: (days?|minutes?))?")
 
 
 def tell(say: Say, text: str) -> str:
@@ -37,13 +39,19 @@ def tell(say: Say, text: str) -> str:
     for template, pattern in patterns():
         found = pattern.fullmatch(text)
         if found and template in known:
-            return fill_in(known[template], {name: tell_value(say, text) for name, text in found.groupdict().items()})
+            return fill_in(say, known[template], found.groupdict())
     return text
 
 
-def fill_in(template: str, values: Mapping[str, str]) -> str:
-    """A sentence with its figures."""
-    return FIGURE.sub(lambda place: values[place[1]], template)
+def fill_in(say: Say, template: str, values: Mapping[str, str]) -> str:
+    """A sentence with its figures, and the words that go with them as the language counts."""
+    counted = next((abs(int(float(n[1].replace(",", "")))) for n in map(NUMBER.fullmatch, values.values()) if n), 0)
+
+    def filled(place: re.Match[str]) -> str:
+        figure = place["figure"]
+        return tell_value(say, values[figure]) if figure else place["words"].split("|")[say.plural(counted)]
+
+    return PLACE.sub(filled, template)
 
 
 def tell_value(say: Say, value: str) -> str:
@@ -54,21 +62,27 @@ def tell_value(say: Say, value: str) -> str:
     digits, decimals, percent, unit = found.groups()
     number = float(digits.replace(",", ""))
     told = say.percent(number / 100) if percent else say.number(number, len(decimals or ""))
-    return told + (f" {sentences(say.language).get(unit.strip(), unit.strip())}" if unit else "")
+    return told + (f" {sentences(say.language).get(unit, unit)}" if unit else "")
 
 
 @cache
 def patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
     """Every sentence that may be told, with what recognises it."""
     told = (feature for feature in CATALOGUE if feature.audience != "none")
-    reasons = [each for feature in told for each in (feature.reason, feature.missing)]
+    reasons = [each for feature in told for each in feature.sentences]
     return tuple((template, pattern_of(template)) for template in dict.fromkeys([*FRAMES, *WHOLE, *reasons]))
 
 
 def pattern_of(template: str) -> re.Pattern[str]:
     """What a sentence looks like with its figures filled in."""
     parts, last = [], 0
-    for place in FIGURE.finditer(template):
-        parts += [re.escape(template[last : place.start()]), f"(?P<{place[1]}>.+?)"]
+    for place in PLACE.finditer(template):
+        figure = place["figure"]
+        parts += [re.escape(template[last : place.start()]), f"(?P<{figure}>.+?)" if figure else any_of(place["words"])]
         last = place.end()
     return re.compile("".join([*parts, re.escape(template[last:])]))
+
+
+def any_of(words: str) -> str:
+    """A pattern of words that go with a figure."""
+    return "(?:" + "|".join(re.escape(each) for each in words.split("|")) + ")"

@@ -123,6 +123,10 @@ class Say:
         """A text in the viewer's language."""
         return translations(self.language).gettext
 
+    def plural(self, count: int) -> int:
+        """Which of the forms of a counted word this language uses for a number."""
+        return int(getattr(translations(self.language), "plural", (1).__ne__)(count))
+
     def language_name(self, language: str) -> str:
         """A language as those who speak it call it."""
         return str(Locale(language).get_display_name(language)).capitalize()

@@ -18,6 +18,8 @@ class Declared:
     kind: str = "number"
     unit: str = "points"
     reason: str = "value {value:.1f}"
+    at_zero: str = ""
+    below: str = ""
     audience: str = "everyone"
     topic: str = ""
     higher_is: str = "neutral"

@@ -301,7 +301,7 @@ def test_who_disagrees_says_why_and_learns_later_who_was_closer(visit, web, rep,
     expect(page.get_by_text("1 more waits for its period's books to close.")).to_be_visible()
     say_of_the_past(web, rep, facts)
     look(page, "/me")
-    expect(page.get_by_text("You disagreed once, and were closer 1 times.")).to_be_visible()
+    expect(page.get_by_text("You disagreed once and were closer once.")).to_be_visible()
 
 
 def say_of_the_past(web, rep: str, facts) -> None:
