@@ -89,7 +89,7 @@ soak: $(READY)  ## The service for half an hour at 70 % of its peak, asked 10,00
 bento: $(READY)  ## The service as a Bento, in .make/bento
 	BENTOML_HOME=.make/bento $(BIN)/bentoml build
 
-screenshots: $(READY) $(LIBRARIES)  ## The pictures of the README, from the real pages of a synthetic company (minutes)
+screenshots: packages $(READY) $(LIBRARIES)  ## The pictures of the README, from the real pages of a synthetic company (minutes)
 	$(BIN)/python docs/screenshots.py
 
 docs: $(READY)  ## Rewrite the generated reference pages

@@ -10,6 +10,15 @@ from crm.tables import CrmTables
 
 
 @dataclass(frozen=True)
+class Rate:
+    """What one unit of a currency is worth in base currency, and since when (None: it is the base currency)."""
+
+    currency: str
+    to_base: float
+    valid_from: pd.Timestamp | None = None
+
+
+@dataclass(frozen=True)
 class RateBook:
     """Exchange rates to base currency and the company's rule for picking one.
 
@@ -39,6 +48,21 @@ class RateBook:
     def base_currency(self) -> str:
         """The currency everything is brought to."""
         return self.calendar.base_currency
+
+    @property
+    def currencies(self) -> list[str]:
+        """The base currency, then those that any rate is known of, by their code."""
+        return [self.base_currency, *sorted({*self.rates["currency"]} - {self.base_currency})]
+
+    def rate_of(self, currency: str, moment: pd.Timestamp) -> Rate | None:
+        """The rate by which amounts that count at a moment are brought to base currency; None where none is known."""
+        if currency == self.base_currency:
+            return Rate(currency, 1.0)
+        at = self.calendar.period_of(moment).start_at if self.calendar.rates == "plan" else moment
+        known = self.rates[(self.rates["currency"] == currency) & (self.rates["valid_from"] <= at)]
+        if known.empty:
+            return None
+        return Rate(currency, float(known["rate_to_base"].iloc[-1]), known["valid_from"].iloc[-1])
 
     def to_base(self, amount: pd.Series, currency: pd.Series, moments: pd.Series | pd.Timestamp) -> pd.Series:
         """Amounts in base currency.

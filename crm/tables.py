@@ -29,6 +29,11 @@ class FieldClass:
     declared: bool = False
     filled: bool = True
 
+    @property
+    def reading(self) -> tuple[str, pd.Timestamp | None, bool]:
+        """What the dated facts go by: fields of one reading have the same values at every moment."""
+        return self.tracked, self.since, self.filled
+
     def to_dict(self) -> dict[str, object]:
         since = None if self.since is None else self.since.isoformat()
         return {

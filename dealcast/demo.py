@@ -11,10 +11,13 @@ from rich.markup import escape
 
 from crm.export import write_export
 from crm.plain import to_plain
+from crm.store import read_tables
 from crm.synthetic import CompanyConfig, export, simulate
 from dealcast import display, keys, steps
 from dealcast.documents import write_table
 from dealcast.session import Session, progress_of
+from models.replays import replayed_nodes
+from models.review import review_cuts
 
 KEY_NAME = "demo"
 TOP_DEALS = 8
@@ -60,7 +63,10 @@ def run_demo(session: Session, *, serve: bool, config: CompanyConfig = COMPANY) 
         progress("import", 0.1)
         documents = {"import": steps.import_tables(session, folder, full=False, progress=_silent)}
         progress("train", 0.2)
-        documents["train"] = steps.train_model(session, as_of=None, promote="auto", progress=_silent)
+        begun = quarter_begun(session)
+        documents["train"] = steps.train_model(session, as_of=str(begun), promote="auto", progress=_silent)
+        progress("replay", 0.7)
+        replay_weeks(session)
         progress("score", 0.8)
         documents["score"] = steps.score(session, as_of=None, progress=_silent)
         progress("forecast", 0.9)
@@ -74,6 +80,25 @@ def run_demo(session: Session, *, serve: bool, config: CompanyConfig = COMPANY) 
     session.hand_over(_without_rows(done) if session.as_json else done, show_demo)
     if serve:
         session.serve()
+
+
+def quarter_begun(session: Session) -> date:
+    """The first day of the quarter that the data's moment lies in: the model learns from what was known until then."""
+    tables = read_tables(session.workspace)
+    return tables.calendar.period_of(tables.as_of).start
+
+
+def replay_weeks(session: Session) -> None:
+    """Work out what the model would have said on the Mondays since it was trained, and keep it as what it is: replays.
+
+    Without them the pages of somebody who begins today would have one point to show.
+    """
+    view = steps.view_at(session.workspace, None)
+    calendar, at = view.tables.calendar, view.moment.at
+    period = calendar.period_of(at)
+    cuts = [cut for cut in review_cuts(calendar, period, at) if view.bundle.trained_as_of <= cut < at]
+    about: Any = {"cuts": cuts, "period": period, "now": session.now, "keep_scores": True}
+    replayed_nodes(session.ledger, view.bundle, view.tables, view.history, **about)
 
 
 def fresh_key(session: Session) -> str:
@@ -91,7 +116,11 @@ def show_demo(console: Console, done: Demonstration) -> None:
     display.show_findings(console, imported["findings"][:3])
 
     metrics, baselines = trained["metrics"], trained["baselines"]
-    console.print(f"\n[bold]The model[/] {trained['model_version']}: who wins this period? Log loss, lower is better.")
+    known = to_plain(trained["trained_as_of"])[:10]
+    console.print(
+        f"\n[bold]The model[/] {trained['model_version']}, trained with what was known on {known}: "
+        "who wins this period? Log loss, lower is better."
+    )
     display.show_metrics(console, metrics, baselines)
 
     scores = scored["scores"]
@@ -106,6 +135,10 @@ def show_demo(console: Console, done: Demonstration) -> None:
         f"\n[bold]Bookings {period}[/]: {display.money(company['mean'])} expected, "
         f"8 in 10 times between {display.money(company['p10'])} and {display.money(company['p90'])}; "
         f"{display.money(company['won_to_date'])} are won already."
+    )
+    console.print(
+        "What would have been said on the Mondays before was computed now, from what was known then: the pages show it "
+        "hatched, as replayed."
     )
     console.print(f"All rows: {escape(str(scored['out']))}, {escape(str(forecast['out']))}")
     console.print(f"\nAPI key (shown once): {done.key}", soft_wrap=True)

@@ -1,14 +1,17 @@
-"""The pictures of the README, taken from the real pages of a synthetic company: `make screenshots`.
+"""The pictures of the README, taken from the real pages of a synthetic company: `make screenshots [WORKSPACE=DIR]`.
 
-The company has lived with the service for two quarters; a model was trained at the beginning of each of them.
+The company has lived with the service for two quarters; a model was trained at the beginning of each of them, and every
+Monday was published under its own clock. With WORKSPACE that company is made there once and kept, for another look.
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
 
 import pandas as pd
-from playwright.sync_api import sync_playwright
+from PIL import Image
+from playwright.sync_api import Page, expect, sync_playwright
 
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests" / "web")]
@@ -22,14 +25,18 @@ from tests.end_to_end.serving_here import RealServer, until  # noqa: E402
 
 PICTURES = PROJECT / "docs" / "images"
 TRAINED_AS_OF = [pd.Timestamp(day, tz="UTC") for day in ("2025-10-01", "2026-01-01")]
-MANAGER = "005000020"
+MANAGER, CALLED = "005000020", "1310000"
+COLOURS = 128
+"""Pages are flat: so many colours look the same and weigh a third."""
 
 
 def main() -> None:
     """Make the company, serve it, and take the pictures."""
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        workspace = lived_company(Path(folder) / "workspace", COMPANY, *TRAINED_AS_OF)
+        workspace = Path(os.environ.get("WORKSPACE") or Path(folder) / "workspace")
+        if not workspace.exists():
+            lived_company(workspace, COMPANY, *TRAINED_AS_OF)
         server = RealServer(workspace, Path(folder) / "server.log")
         try:
             server.until_ready()
@@ -42,26 +49,43 @@ def main() -> None:
 
 def take(web: Web) -> None:
     """The pictures, in light and dark."""
-    page = web.sign_in().page
-    until(lambda: look(page, "/accuracy") and not page.locator("#record-pending, #baselines-pending").count(), 900)
-    picture(page, "accuracy", height=1000)
+    page = web.sign_in(name="Sales operations").page
     look(page, "/review")
     page.locator(".opener[aria-expanded=false]").first.click()
-    page.wait_for_timeout(500)
-    page.mouse.move(0, 0)
-    picture(page, "review", height=1150)
+    expect(page.locator("tr.depth-2").first).to_be_visible()
+    picture(page, "review", height=1130)
     look(page, "/changes")
-    picture(page, "changes", height=900)
+    picture(page, "changes", height=830)
+    look(page, "/deals")
+    picture(page, "deals", height=900)
+    page.locator(".talk tbody a").first.click()
+    page.wait_for_selector("[data-chart][data-drawn]")
+    page.locator("[hx-trigger=revealed]").first.scroll_into_view_if_needed()
+    expect(page.locator(".change")).to_be_visible()
+    picture(page, "deal", height=1330)
+    until(lambda: look(page, "/accuracy") and not page.locator("#record-pending, #baselines-pending").count(), 900)
+    picture(page, "accuracy", height=800)
     page = web.sign_in(MANAGER, color_scheme="dark").page
     look(page, "/me")
-    picture(page, "me-dark", height=1000)
+    page.fill("#amount", CALLED)
+    page.fill("#note", "Delta slips to April")
+    page.get_by_role("button", name="Submit my call").click()
+    expect(page.get_by_role("status")).to_be_visible()
+    look(page, "/me")
+    picture(page, "me-dark", height=930)
 
 
-def picture(page, name: str, *, height: int) -> None:
+def picture(page: Page, name: str, *, height: int) -> None:
     """A picture of the top of a page, small enough to be kept beside the README."""
+    path = PICTURES / f"{name}.png"
     page.set_viewport_size({"width": 1280, "height": height})
-    page.wait_for_timeout(300)
-    page.screenshot(path=PICTURES / f"{name}.png")
+    page.evaluate("scrollTo(0, 0)")
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(400)  # charts follow the window's size
+    page.screenshot(path=path)
+    with Image.open(path) as taken:
+        small = taken.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -146,6 +146,10 @@ class People:
         """The overrides of one person, or of everybody, of all periods: as `overrides` returns them."""
         return self._overrides(true() if user_id is None else override_entry.c.user_id == user_id)
 
+    def deal_overrides(self, deal_id: str) -> pd.DataFrame:
+        """What anybody said otherwise of a deal, in any period: as `overrides` returns it."""
+        return self._overrides(override_entry.c.deal_id == deal_id)
+
     def _overrides(self, which: ColumnElement[bool]) -> pd.DataFrame:
         query = select(override_entry, override_note.c.note).join(override_note, isouter=True).where(which)
         query = query.order_by(override_entry.c.submitted_at, override_entry.c.override_id)

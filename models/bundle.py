@@ -96,6 +96,11 @@ class Bundle:
         """The classes that deal fields had in the data it was trained on; it scores with these."""
         return {name: FieldClass.from_dict(stored) for name, stored in self.manifest["field_classes"].items()}
 
+    def reads_as(self, other: "Bundle") -> bool:
+        """Whether its features see the same dated facts as another bundle's."""
+        mine, its = ({n: c.reading for n, c in each.field_classes.items()} for each in (self, other))
+        return mine == its
+
     def read_history(self, tables: CrmTables) -> tuple[CrmTables, DealHistory]:
         """The tables and their dated facts as this bundle's features must see them: with its own field classes."""
         seen = replace(tables, field_classes=self.field_classes)

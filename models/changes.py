@@ -93,7 +93,7 @@ def explain_change(
     features = pd.concat([built.iloc[[0]], between, built.iloc[[1]]], ignore_index=True)
     chances = _win_probability(bundle, tables, features)
     changes = [
-        *_by_model(bundle, tables, earlier, deal_id=deal_id, now_said=chances[0]),
+        *_by_model(bundle, tables, earlier, then=built.iloc[[0]], now_said=chances[0]),
         *_by_feature(bundle, tables, features.iloc[[0, 1]], chances[0:2], "time", audiences),
         *_by_feature(bundle, tables, features.iloc[[1, 2]], chances[1:3], "edit", audiences),
     ]
@@ -142,9 +142,9 @@ def _win_probability(bundle: Bundle, tables: CrmTables, features: pd.DataFrame) 
 
 
 def _by_model(
-    bundle: Bundle, tables: CrmTables, earlier: EarlierScore, *, deal_id: str, now_said: float
+    bundle: Bundle, tables: CrmTables, earlier: EarlierScore, *, then: pd.DataFrame, now_said: float
 ) -> Iterator[Change]:
-    """The first step: what the present model says of the earlier moment against what was published for it.
+    """The first step: what the present model says of the earlier moment (features `then`) against what was published.
 
     What the earlier model itself now says otherwise of that moment is no doing of the model: facts came in later.
     """
@@ -153,8 +153,10 @@ def _by_model(
     if earlier.model_version == bundle.model_version:
         replayed = now_said
     elif old is not None and old.manifest["feature_set_hash"] == feature_set_hash():
-        seen, history = old.read_history(tables)
-        replayed = _win_probability(old, seen, build_features(seen, history, _moment(deal_id, earlier.as_of)))[0]
+        if not old.reads_as(bundle):
+            seen, history = old.read_history(tables)
+            then = build_features(seen, history, then[["deal_id", "as_of"]])
+        replayed = _win_probability(old, tables, then)[0]
     text = f"model {bundle.model_version} instead of {earlier.model_version}"
     if replayed is None:
         why = "which cannot be read any more" if old is None else "which was trained with other features"

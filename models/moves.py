@@ -217,7 +217,8 @@ def moves_since(
     restated = score_and_look(bundle, tables, history, as_of=since, period=period)
     earlier = restated
     if before is not None and before.model_version != bundle.model_version:
-        earlier = score_and_look(before, *before.read_history(tables), as_of=since, period=period)
+        seen = (tables, history) if before.reads_as(bundle) else before.read_history(tables)
+        earlier = score_and_look(before, *seen, as_of=since, period=period)
     waited = _chances_had_nothing_happened(bundle, tables, history, restated, later)
     return explain_moves(earlier, later, restated=restated, waited=waited, book=RateBook.from_tables(tables))
 

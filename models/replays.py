@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -55,6 +56,7 @@ def replayed_nodes(
     cuts: Sequence[pd.Timestamp],
     period: Period,
     now: pd.Timestamp,
+    keep_scores: bool = False,
 ) -> dict[pd.Timestamp, pd.DataFrame]:
     """The forecast rows a bundle gives at past moments of a period, kept in the ledger from the first time on.
 
@@ -62,6 +64,7 @@ def replayed_nodes(
     ----------
     tables, history : as `bundle.read_history` gives them.
     now : when new replays are written down.
+    keep_scores : whether the deals' scores behind new replays are written down too.
     """
     version, data_version = bundle.model_version, tables.data_version
     kept = {cut: _kept(ledger, cut, period, version, data_version) for cut in cuts}
@@ -73,7 +76,10 @@ def replayed_nodes(
     for cut in missing:
         then = scores[scores["as_of"] == cut].reset_index(drop=True)
         nodes = forecast_nodes(bundle, tables, history, then, as_of=cut, period=period)
-        ledger.publish_forecast(Publication("forecast", "replayed", cut, now, version, data_version), nodes)
+        head = Publication("forecast", "replayed", cut, now, version, data_version)
+        if keep_scores:
+            ledger.publish_scores(replace(head, kind="scores"), then)
+        ledger.publish_forecast(head, nodes)
         found[cut] = nodes
     return found
 

@@ -16,6 +16,7 @@ from crm.calendar import Period
 from crm.errors import DealcastError
 from crm.hierarchy import org_chart
 from crm.history import DealHistory, open_deals
+from crm.money import RateBook
 from crm.plain import to_plain
 from crm.store import current_version, read_tables
 from crm.tables import CrmTables
@@ -41,6 +42,7 @@ LOOK_AGAIN_SECONDS = 20.0
 CHANGE_DAYS = 7
 FEW_DEALS = 100
 """So many are looked up by name in the ledger; for more of them all are read."""
+MOVES_KEPT = 8
 OUTCOMES = {"won": "won", "lost": "lost", "deleted": "lost"}
 """How a deal ended, as the contract counts it; a merged deal lives on in another and is nobody's."""
 
@@ -73,7 +75,7 @@ class State:
     forecasts: dict[tuple[pd.Timestamp, str | None], pd.DataFrame] = field(default_factory=dict)
     forecasting: threading.Lock = field(default_factory=threading.Lock)
     draws: dict[pd.Timestamp, DrawnForecast] = field(default_factory=dict)
-    moves: dict[tuple[pd.Timestamp, pd.Timestamp, str], Moves] = field(default_factory=dict)
+    moves: dict[tuple[pd.Timestamp, pd.Timestamp, str, pd.Timestamp, str], Moves] = field(default_factory=dict)
     bookings_known: dict[tuple[pd.Timestamp, pd.Timestamp], pd.DataFrame] = field(default_factory=dict)
     drawing: threading.Lock = field(default_factory=threading.Lock)
     prepared: dict[str, Any] = field(default_factory=dict)
@@ -91,7 +93,7 @@ class State:
         for name in ("score_of", "closing_of", "owner_of"):
             others = {key: value for key, value in getattr(self, name).items() if key not in newer.owner_of}
             vars(state)[name] = {**others, **getattr(newer, name)}
-        for name in ("subtree_of", "users_by_email", "sources"):
+        for name in ("subtree_of", "users_by_email", "user_names", "sources", "rates"):
             if name in vars(self):
                 vars(state)[name] = vars(self)[name]
         return state
@@ -135,6 +137,11 @@ class State:
         return build_sources(self.tables, self.history)
 
     @cached_property
+    def rates(self) -> RateBook:
+        """What other currencies are worth in base currency, and when."""
+        return RateBook.from_tables(self.tables)
+
+    @cached_property
     def subtree_of(self) -> Mapping[str, frozenset[str]]:
         """The users below each user, and the user."""
         below: dict[str, set[str]] = {}
@@ -142,6 +149,12 @@ class State:
             for each in (user, *above):
                 below.setdefault(each, set()).add(user)
         return {user: frozenset(users) for user, users in below.items()}
+
+    @cached_property
+    def user_names(self) -> Mapping[str, str]:
+        """What people are called, of those whose name is known, by user_id."""
+        users = self.tables.get("users")
+        return dict(users.dropna(subset=["name"])[["user_id", "name"]].to_numpy().tolist()) if "name" in users else {}
 
     @cached_property
     def users_by_email(self) -> UsersByEmail:
@@ -233,21 +246,31 @@ class State:
                 )
             return self.draws[period.start_at]
 
-    def moved(self, period: Period, since: pd.Timestamp, before: Bundle) -> Moves:
-        """Why a period's forecast is not what a model said of it at an earlier moment, computed once."""
-        asked = (period.start_at, since, before.model_version)
+    def moved(
+        self,
+        period: Period,
+        since: pd.Timestamp,
+        before: Bundle,
+        *,
+        as_of: pd.Timestamp | None = None,
+        bundle: Bundle | None = None,
+    ) -> Moves:
+        """Why a period's forecast is not what a model said of it earlier, computed once; the last asked for are kept.
+
+        Parameters
+        ----------
+        as_of, bundle : a past moment that is compared instead of the data's, and the model that spoke then.
+        """
+        as_of, bundle = as_of or self.as_of, bundle or self.bundle
+        asked = (period.start_at, since, before.model_version, as_of, bundle.model_version)
         with self.drawing:
             if asked not in self.moves:
-                self.moves[asked] = moves_since(
-                    self.bundle,
-                    self.tables,
-                    self.history,
-                    since=since,
-                    as_of=self.as_of,
-                    period=period,
-                    before=before,
-                    scores=self.scores,
-                )
+                seen = (self.tables, self.history) if bundle.reads_as(self.bundle) else bundle.read_history(self.tables)
+                scores = self.scores if as_of == self.as_of and bundle is self.bundle else None
+                about: Any = {"since": since, "as_of": as_of, "period": period, "before": before, "scores": scores}
+                self.moves[asked] = moves_since(bundle, *seen, **about)
+                while len(self.moves) > MOVES_KEPT:
+                    del self.moves[next(iter(self.moves))]
             return self.moves[asked]
 
 

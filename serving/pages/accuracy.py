@@ -135,8 +135,9 @@ def add_accuracy(api: FastAPI) -> None:
         people = [user for user in state.known_owners if state.may_see_owner(caller.viewer, user)]
         calls = record.calls
         bias = pd.DataFrame() if calls is None else callers_bias(calls, people, least_cases=LEAST_CASES)
-        names = state.tables.get("users").drop_duplicates("user_id").set_index("user_id")["name"].to_dict()
-        biases = [{**row, "name": names.get(row["user_id"], row["user_id"])} for row in bias.to_dict("records")]
+        biases = [
+            {**row, "name": state.user_names.get(row["user_id"], row["user_id"])} for row in bias.to_dict("records")
+        ]
         sight = pd.DataFrame() if calls is None or caller.viewer else calls_by_sight(ledger.calls(), calls)
         bands = bands_of(chances_seen(record, state, caller), say)
         return show(

@@ -1,8 +1,5 @@
 """What changed: why a period's forecast is not what it was, as a walk of amounts with the deals behind each step."""
 
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -10,16 +7,15 @@ import pandas as pd
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from crm.calendar import Period
 from crm.errors import Detail, NoModel, UsageError
-from models.moves import CAUSES, moves_since
+from models.moves import CAUSES
 from models.replays import bundle_that_spoke
 from models.review import NODE_TYPES
 from serving.blind import has_to_call
 from serving.errors import nobody_sees
-from serving.given import Now, Reader, wall_clock
+from serving.given import Now, Reader
 from serving.pages.frame import say_to, show
-from serving.pages.looking import Looking, day_asked, looking, periods_offered
+from serving.pages.looking import Looking, asked_of, day_asked, periods_offered
 from serving.pages.tree import key_of
 from serving.pages.words import Say, later
 from serving.said import nodes_told
@@ -27,7 +23,6 @@ from serving.state import State
 
 DAYS_BACK = 7
 DEALS_NAMED = 50
-WALKS_KEPT = 8
 CAUSE_LABELS = {
     "model": later("Another model speaks"),
     "won_earlier": later("Won as expected or sooner"),
@@ -48,45 +43,20 @@ CAUSE_LABELS = {
 assert CAUSE_LABELS.keys() == CAUSES.keys()
 
 
-@dataclass(frozen=True)
-class Walk:
-    """The moves of every node between two moments of one period."""
+def walk_of(state: State, request: Request, at: Looking, since: pd.Timestamp) -> pd.DataFrame:
+    """The moves of every node between the forecasts of the models that spoke at two moments.
 
-    since: pd.Timestamp
-    as_of: pd.Timestamp
-    period: Period
-    rows: pd.DataFrame
-
-
-class Walks:
-    """The last walks asked for: each takes seconds to work out, and is the same for everybody."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str, pd.Timestamp, pd.Timestamp, Any], Walk] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, state: State, request: Request, at: Looking, since: pd.Timestamp) -> Walk:
-        """The walk of a period's forecast from one moment to the one looked from."""
-        as_of = min(at.at, state.as_of)
-        key = (state.tables.data_version, state.bundle.model_version, since, as_of, at.period.start)
-        with self._lock:  # one at a time: who asks for the same meanwhile finds it kept
-            if key not in self._kept:
-                self._kept[key] = work_out(state, request, at.period, since, as_of)
-                while len(self._kept) > WALKS_KEPT:
-                    self._kept.popitem(last=False)
-            return self._kept[key]
-
-
-def work_out(state: State, request: Request, period: Period, since: pd.Timestamp, as_of: pd.Timestamp) -> Walk:
-    """The walk between the forecasts of the models that spoke at the two moments."""
+    Raises
+    ------
+    NoModel
+        No model may speak for one of them.
+    """
     workspace, ledger = request.app.state.follower.workspace, request.app.state.ledger
-    before = bundle_that_spoke(workspace, ledger, state.tables, period, since)
-    bundle, tables, history, scores = state.bundle, state.tables, state.history, state.scores
-    if as_of < state.as_of:
-        bundle, scores = bundle_that_spoke(workspace, ledger, state.tables, period, as_of), None
-        tables, history = bundle.read_history(state.tables)
-    moves = moves_since(bundle, tables, history, since=since, as_of=as_of, period=period, before=before, scores=scores)
-    return Walk(since, as_of, period, moves.rows(named=DEALS_NAMED))
+    before = bundle_that_spoke(workspace, ledger, state.tables, at.period, since)
+    if at.at >= state.as_of:
+        return state.moved(at.period, since, before).rows(named=DEALS_NAMED)
+    bundle = bundle_that_spoke(workspace, ledger, state.tables, at.period, at.at)
+    return state.moved(at.period, since, before, as_of=at.at, bundle=bundle).rows(named=DEALS_NAMED)
 
 
 def since_asked(query: Any, state: State, at: Looking) -> pd.Timestamp:
@@ -146,31 +116,35 @@ def bars_of(walk: pd.DataFrame, say: Say) -> list[dict[str, Any]]:
 
 def add_changes(api: FastAPI) -> None:
     """The page."""
-    api.state.walks = Walks()
 
     @api.get("/changes", include_in_schema=False)
     def changes(caller: Reader, state: Now, request: Request) -> Response:
         query, viewer = request.query_params, caller.viewer
-        at = looking(query, state, wall_clock())
+        at = asked_of(request, state)
         since = since_asked(query, state, at)
         calendar = state.tables.calendar
-        values: dict[str, Any] = {"at": at, "since": since, "since_day": calendar.local_day(since - pd.Timedelta(1))}
+        values: dict[str, Any] = {
+            "at": at,
+            "since": since,
+            "until": min(at.at, state.as_of),
+            "since_day": calendar.local_day(since - pd.Timedelta(1)),
+        }
         values |= {"periods": periods_offered(calendar, state.as_of), "today": calendar.local_day(state.as_of)}
         if since < calendar.previous_period(at.period).start_at:
-            return show(request, "changes.html", **values, walk=None, why="long")
+            return show(request, "changes.html", **values, why="long")
         app = request.app.state
         if has_to_call(app.ledger, caller, state, at.period, blind_calls=app.blind_calls):
-            return show(request, "changes.html", **values, walk=None, why="blind")
+            return show(request, "changes.html", **values, why="blind")
         try:
-            walk = app.walks.of(state, request, at, since)
+            walk = walk_of(state, request, at, since)
         except NoModel:
-            return show(request, "changes.html", **values, walk=None, why="silent")
-        rows = state.visible_nodes(walk.rows, viewer)
+            return show(request, "changes.html", **values, why="silent")
+        rows = state.visible_nodes(walk, viewer)
         rows = rows.sort_values(["node_type", "node_name"], key=topmost_first, kind="stable")
         request.app.state.readings.told(caller, nodes_told(at.period, rows))
         nodes = list(dict.fromkeys(zip(rows["node_type"], rows["node_id"], rows["node_name"], strict=True)))
         if not nodes:
-            return show(request, "changes.html", **values, walk=None, why="nothing")
+            return show(request, "changes.html", **values, why="nothing")
         node = key_of(query["node"]) if query.get("node") else nodes[0][:2]
         mine = rows[(rows["node_type"] == node[0]) & (rows["node_id"] == node[1])]
         if mine.empty:
@@ -180,4 +154,4 @@ def add_changes(api: FastAPI) -> None:
             for row in mine.to_dict("records")
         ]
         bars = bars_of(mine, say_to(request))
-        return show(request, "changes.html", **values, walk=walk, node=node, nodes=nodes, steps=steps, bars=bars)
+        return show(request, "changes.html", **values, why=None, node=node, nodes=nodes, steps=steps, bars=bars)

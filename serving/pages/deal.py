@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Request
 from starlette.responses import Response
 
 from crm.plain import to_plain
+from ledger.ledger import Ledger
 from models.reasons import SMALLEST_EFFECT
 from serving.callers import Caller
 from serving.errors import nobody_sees
@@ -18,7 +19,7 @@ from serving.given import Asker, Now, Reader
 from serving.pages.frame import say_to, show
 from serving.pages.life import life_told
 from serving.pages.reasons import tell
-from serving.pages.words import Say, later
+from serving.pages.words import UNKNOWN, Say, later
 from serving.pipeline import pipeline_of
 from serving.rules import Needs
 from serving.said import scores_told
@@ -42,6 +43,7 @@ CATEGORIES = {
     "omitted": later("Omitted"),
 }
 OUTCOMES = {"won": later("won"), "lost": later("lost"), "open": later("still open")}
+SAID = later("It is kept that you disagree.")
 UNASKED = "unasked"
 """What stands for a piece that has not been asked for yet."""
 SHOWN_CHANGES, SHOWN_SIMILAR = 6, 6
@@ -146,6 +148,9 @@ def deal_values(deal_id: str, caller: Caller, state: State, request: Request) ->
         "names": names_of(state, deal_id),
         "period": state.tables.calendar.period_of(state.as_of),
         "life": life_told(say, state, happened, lived, said),
+        "said_otherwise": said_otherwise(deal_id, caller, state, ledger),
+        "said": say.gettext(SAID) if request.query_params.get("done") == "disagreed" else "",
+        "may_say": standing == "open" and caller.allows("calls"),
         "may_ask": standing == "open" and caller.allows("what_if"),
         "imagined": untouched(say, deal_id, state) if standing == "open" else None,
         "shown": shown,
@@ -156,6 +161,23 @@ def deal_values(deal_id: str, caller: Caller, state: State, request: Request) ->
         "change": UNASKED,
         "similar": UNASKED,
     }
+
+
+def said_otherwise(deal_id: str, caller: Caller, state: State, ledger: Ledger) -> list[dict[str, Any]]:
+    """What people expected a deal to bring, the latest first: what oneself said, and those whom one manages."""
+    found = [
+        {str(name): value for name, value in row.items()} for row in ledger.deal_overrides(deal_id).to_dict("records")
+    ]
+    calendar = state.tables.calendar
+    return [
+        {
+            **row,
+            "who": state.user_names.get(row["user_id"], row["user_id"] or UNKNOWN),
+            "period": calendar.period_holding(row["period_start"]).label,
+        }
+        for row in reversed(found)
+        if state.may_see_owner(caller.viewer, row["user_id"])
+    ]
 
 
 def shown_deal(state: State, deal_id: str) -> dict[str, Any]:

@@ -4,23 +4,27 @@ A page is a template in `templates/` that extends `frame.html`, and a route that
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from crm.money import Rate, RateBook
 from serving.cookies import csrf_token_of
 from serving.pages.assets import address, answer_compressed, libraries_missing
+from serving.pages.reasons import tell
 from serving.pages.words import LANGUAGES, Say, later, locale_of, translations
 
 TEMPLATES = Path(__file__).with_name("templates")
-THEME_COOKIE, LOCALE_COOKIE = "dealcast_theme", "dealcast_locale"
+THEME_COOKIE, LOCALE_COOKIE, CURRENCY_COOKIE = "dealcast_theme", "dealcast_locale", "dealcast_currency"
 THEMES = {"auto": later("As the system"), "light": later("Light"), "dark": later("Dark")}
 CHOICES_LAST = 365 * 24 * 3600
 
@@ -57,7 +61,7 @@ def environment(language: str) -> Environment:
     )
     found.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
     found.filters["json_data"] = json_data
-    found.globals.update(asset=address, themes=THEMES, languages=tuple(LANGUAGES), with_query=with_query)
+    found.globals.update(asset=address, themes=THEMES, languages=tuple(LANGUAGES), with_query=with_query, tell=tell)
     return found
 
 
@@ -72,6 +76,7 @@ def show(request: Request, template: str, *, status: int = 200, **values: Any) -
     is_user = caller is not None and caller.user_id is not None
     known = {
         "caller": caller,
+        "reader": reader_shown(request),
         "here": request.url.path,
         "query": dict(request.query_params),
         "navigation": [link for link in NAVIGATION if caller is not None and (is_user or not link.only_users)],
@@ -79,6 +84,7 @@ def show(request: Request, template: str, *, status: int = 200, **values: Any) -
         "csrf_token": csrf_token_of(request),
         "libraries": not libraries_missing(),
         "moment": moment_shown(request),
+        "priced": priced_for(request),
     }
     page = render(say, template, **{**known, **values})
     return answer_compressed(request, page.encode(), "text/html; charset=utf-8", status=status)
@@ -97,10 +103,44 @@ def show_or_part(request: Request, template: str, part: str, **values: Any) -> R
 def say_to(request: Request) -> Say:
     """How things are said to whoever sends the request."""
     locale = locale_of(request.cookies.get(LOCALE_COOKIE), request.headers.get("accept-language", ""))
+    priced = priced_for(request)
+    if priced is None:
+        return Say(locale)
+    zone = str(state_shown(request).tables.calendar.time_zone)
+    return Say(locale, priced.rate.currency, zone, priced.rate.to_base)
+
+
+@dataclass(frozen=True)
+class Priced:
+    """In which currency an answer tells money.
+
+    Attributes
+    ----------
+    rate : of the currency that is told: the one that was chosen, or, if no rate of it is known, the base currency.
+    wanted : the currency that was chosen.
+    offered : the currencies to choose from.
+    """
+
+    rate: Rate
+    wanted: str
+    offered: Sequence[str]
+
+
+def price_at(request: Request, moment: pd.Timestamp) -> None:
+    """Let an answer tell money at the rates of a moment, not at those of the data's."""
+    request.state.priced_at = moment
+
+
+def priced_for(request: Request) -> Priced | None:
+    """In which currency a viewer reads money; None before the first data are loaded."""
     state = state_shown(request)
     if state is None:
-        return Say(locale)
-    return Say(locale, state.tables.calendar.base_currency, str(state.tables.calendar.time_zone))
+        return None
+    book: RateBook = state.rates
+    chosen = request.cookies.get(CURRENCY_COOKIE)
+    wanted = chosen if chosen in book.currencies else book.base_currency
+    rate = book.rate_of(wanted, getattr(request.state, "priced_at", state.as_of))
+    return Priced(rate or Rate(book.base_currency, 1.0), wanted, book.currencies)
 
 
 def state_shown(request: Request) -> Any:
@@ -115,6 +155,13 @@ def moment_shown(request: Request) -> Any:
     return None if state is None else state.as_of
 
 
+def reader_shown(request: Request) -> str | None:
+    """What whoever is signed in is called: by the CRM if it knows the person, else as the key is; None before that."""
+    caller, state = getattr(request.state, "caller", None), state_shown(request)
+    names = {} if state is None else state.user_names
+    return None if caller is None else names.get(caller.user_id, caller.name)
+
+
 def theme_of(request: Request) -> str:
     """The theme that the viewer chose."""
     wanted = request.cookies.get(THEME_COOKIE, "auto")
@@ -122,7 +169,7 @@ def theme_of(request: Request) -> str:
 
 
 def choose(request: Request) -> Response:
-    """Keep the theme and language that a viewer chose in a cookie, and go back to where they came from."""
+    """Keep the theme, language and currency that a viewer chose in a cookie, and go back to where they came from."""
     wanted = request.query_params
     back = wanted.get("to", "/")
     answer = RedirectResponse(back if back.startswith("/") and not back.startswith(("//", "/\\")) else "/", 303)
@@ -131,6 +178,8 @@ def choose(request: Request) -> Response:
         answer.set_cookie(THEME_COOKIE, wanted["theme"], **options)
     if wanted.get("locale") in LANGUAGES:
         answer.set_cookie(LOCALE_COOKIE, wanted["locale"], **options)
+    if (priced := priced_for(request)) is not None and wanted.get("currency") in priced.offered:
+        answer.set_cookie(CURRENCY_COOKIE, wanted["currency"], **options)
     return answer
 
 

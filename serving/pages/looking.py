@@ -6,12 +6,15 @@ from datetime import date, timedelta
 from typing import Any
 
 import pandas as pd
+from fastapi import Request
 
 from crm.calendar import Calendar, Period
 from crm.errors import Detail, UsageError
 from ledger.ledger import Ledger
 from models.forecaster import BREAKDOWNS
 from models.outlook import Outlook, outlook_then
+from serving.given import wall_clock
+from serving.pages.frame import price_at
 from serving.state import State
 
 PERIODS_OFFERED = 8
@@ -42,6 +45,14 @@ class Looking:
     def breakdown(self) -> str | None:
         """The field by which deals are told apart."""
         return None if self.scope == EVERYTHING else self.scope.partition("=")[0]
+
+
+def asked_of(request: Request, state: State) -> Looking:
+    """What a request asks to look at; its money is told at the rates of the moment looked from, within the period."""
+    at = looking(request.query_params, state, wall_clock())
+    moment = max(min(at.at, state.as_of), at.period.start_at)
+    price_at(request, min(moment, at.period.end_at - pd.Timedelta(1, "us")))
+    return at
 
 
 def looking(query: Mapping[str, str], state: State, now: pd.Timestamp) -> Looking:

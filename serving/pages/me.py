@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import pandas as pd
 from anyio.to_thread import run_sync
@@ -154,7 +154,8 @@ def add_me(api: FastAPI) -> None:
         form = await form_of(request)
         now = wall_clock()
         said = {name: form.get(name, "") for name in ("period_start", "category")}
-        row = {**said, "amount": amount_of(form), "note": form.get("note") or None}
+        currency = form.get("currency") or None
+        row = {**said, "amount": amount_of(form), "currency": currency, "note": form.get("note") or None}
         if now >= state.tables.calendar.period_of(state.as_of).end_at:
             # The data stand still, as an example's do: what is called for their period is called at their moment.
             row["submitted_at"] = to_plain(state.as_of)
@@ -173,12 +174,14 @@ def add_me(api: FastAPI) -> None:
             raise UsageError("A disagreement needs its reason.", detail)
         if not state.may_see_deal(caller.viewer, form.get("deal_id", "")):
             raise nobody_sees("deal", form.get("deal_id", ""))
-        row = {"deal_id": form["deal_id"], "value": amount_of(form), "note": form["note"]}
+        value = in_base(amount_of(form), form.get("currency"), state)
+        row = {"deal_id": form["deal_id"], "value": value, "note": form["note"]}
         asked = valid(OverridesRequest, {"overrides": [row]})
         ledger = request.app.state.ledger
         request.app.state.readings.write()
         await run_sync(lambda: answer_overrides(asked, caller, state, ledger, now=wall_clock()))
-        return RedirectResponse("/me?done=disagreed", 303)
+        back = f"/deals/{quote(form['deal_id'], safe='')}" if form.get("back") == "deal" else "/me"
+        return RedirectResponse(f"{back}?done=disagreed", 303)
 
 
 async def form_of(request: Request) -> dict[str, str]:
@@ -198,8 +201,23 @@ def amount_of(form: dict[str, str]) -> float:
     try:
         return float(text)
     except ValueError:
-        detail = Detail("amount", text[:40], "a number of base currency, such as 250000", "correct it")
+        detail = Detail("amount", text[:40], "a number, such as 250000", "correct it")
         raise UsageError("The amount is no number.", detail) from None
+
+
+def in_base(amount: float, currency: str | None, state: State) -> float:
+    """An amount of a form in base currency, at the rate at which the page told its own.
+
+    Raises
+    ------
+    UsageError
+        No rate of the currency is known.
+    """
+    rate = state.rates.rate_of(currency or state.rates.base_currency, state.as_of)
+    if rate is None:
+        rule = "the base currency, or one of exchange_rates with a rate by now"
+        raise UsageError("The currency has no rate.", Detail("currency", str(currency)[:40], rule, "choose another"))
+    return amount * rate.to_base
 
 
 def valid(kind: Any, body: dict[str, Any]) -> Any:

@@ -17,9 +17,9 @@ from models.review import caller_bias, week_of_period
 from serving.blind import models_word_told, nodes_seen
 from serving.callers import Caller
 from serving.errors import nobody_sees
-from serving.given import Now, Reader, wall_clock
+from serving.given import Now, Reader
 from serving.pages.frame import say_to, show
-from serving.pages.looking import EVERYTHING, Looking, looking, outlook_asked, periods_offered, scopes_offered
+from serving.pages.looking import EVERYTHING, Looking, asked_of, outlook_asked, periods_offered, scopes_offered
 from serving.pages.record import TrackRecord
 from serving.pages.tables import answer_csv
 from serving.pages.tree import Branch, Key, Tree, build_tree, key_of, text_of
@@ -204,7 +204,7 @@ def add_review(api: FastAPI) -> None:
     @api.get("/review", include_in_schema=False)
     def review(caller: Reader, state: Now, request: Request) -> Response:
         query = request.query_params
-        at = looking(query, state, wall_clock())
+        at = asked_of(request, state)
         seen = reviewed(request, caller, state, at)
         values: dict[str, Any] = {"at": at, "seen": seen, **pickers(state, at), "node": None, "chart": None}
         if seen is not None and (node := node_asked(query, seen.tree)) is not None:
@@ -219,7 +219,7 @@ def add_review(api: FastAPI) -> None:
 
     @api.get("/review/rows", include_in_schema=False)
     def rows(caller: Reader, state: Now, request: Request, branch: str) -> Response:
-        at = looking(request.query_params, state, wall_clock())
+        at = asked_of(request, state)
         seen = reviewed(request, caller, state, at)
         if seen is None or key_of(branch) not in seen.tree.rows:
             raise nobody_sees("node", branch)
@@ -227,7 +227,7 @@ def add_review(api: FastAPI) -> None:
 
     @api.get("/review.csv", include_in_schema=False)
     def table(caller: Reader, state: Now, request: Request) -> Response:
-        at = looking(request.query_params, state, wall_clock())
+        at = asked_of(request, state)
         seen = reviewed(request, caller, state, at)
         found = [] if seen is None else list(seen.tree.rows.values())
         columns = (*FORECAST_COLUMNS, "basis")

@@ -8,7 +8,7 @@ import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,8 @@ from babel.numbers import (
     format_decimal,
     format_percent,
 )
+
+from crm.calendar import Period
 
 UNKNOWN = "–"
 """What stands where a value is not known: never an empty cell, never a zero."""
@@ -100,13 +102,15 @@ class Say:
 
     Attributes
     ----------
-    currency : ISO code of the money that `money` is given in.
+    currency : ISO code in which money is told.
+    rate : what one unit of it is worth in base currency, in which money is given.
     time_zone : the company's, in which instants are told.
     """
 
     locale: Locale
     currency: str = "USD"
     time_zone: str = "UTC"
+    rate: float = 1.0
 
     @property
     def language(self) -> str:
@@ -140,16 +144,18 @@ class Say:
         if is_unknown(value):
             return UNKNOWN
         pattern = self.locale.currency_formats["standard"].pattern.split(";")[0].replace(".00", "")
-        return format_currency(Decimal(round(float(value))), self.currency, pattern, self.locale, currency_digits=False)
+        amount = Decimal(round(float(value) / self.rate))
+        return format_currency(amount, self.currency, pattern, self.locale, currency_digits=False)
 
     def short_money(self, value: Any) -> str:
         """An amount at a glance: $1.23M."""
         if is_unknown(value):
             return UNKNOWN
-        if abs(float(value)) < 999.5:
+        amount = float(value) / self.rate
+        if abs(amount) < 999.5:
             return self.money(value)
-        digits = 2 if abs(float(value)) >= 1e6 else 0
-        return format_compact_currency(float(value), self.currency, locale=self.locale, fraction_digits=digits)
+        digits = 2 if abs(amount) >= 1e6 else 0
+        return format_compact_currency(amount, self.currency, locale=self.locale, fraction_digits=digits)
 
     def change(self, value: Any) -> str:
         """A difference of money, with its sign."""
@@ -190,6 +196,10 @@ class Say:
     def day(self, day: Any) -> str:
         """A day: 3 Mar 2026, as the locale writes it."""
         return UNKNOWN if is_unknown(day) else format_date(as_day(day), "medium", self.locale)
+
+    def span(self, period: Period) -> str:
+        """The first and the last day of a period."""
+        return f"{self.day(period.start)} – {self.day(period.end - timedelta(days=1))}"
 
     def instant(self, at: Any) -> str:
         """An instant in the company's time zone."""

@@ -5,7 +5,7 @@ import pytest
 
 from crm.calendar import INSTANT, Calendar
 from crm.contract import empty_frame
-from crm.money import RateBook
+from crm.money import Rate, RateBook
 from crm.tables import CrmTables
 
 NAN = float("nan")
@@ -80,3 +80,20 @@ def test_one_moment_may_stand_for_all():
     moment = pd.Timestamp("2026-01-10", tz="UTC")
     money = rate_book().to_base(amount, pd.Series(["USD", "EUR"], dtype="str"), moment)
     pd.testing.assert_series_equal(money, pd.Series([0.9, 2.0]))
+
+
+def test_one_rate_is_the_one_that_amounts_are_converted_with():
+    for rule in ("plan", "dated"):
+        book = rate_book(rule)
+        assert book.currencies == ["EUR", "GBP", "USD"]
+        for day in ("2026-01-01", "2026-02-14", "2026-02-15", "2026-03-31", "2026-04-01"):
+            told = book.rate_of("USD", pd.Timestamp(day, tz="UTC"))
+            assert told is not None and told.to_base == pytest.approx(converted(book, "USD", day) / 100)
+
+
+def test_the_base_currency_is_worth_itself_and_an_unknown_rate_is_none():
+    book, day = rate_book("dated"), pd.Timestamp("2026-02-15", tz="UTC")
+    assert book.rate_of("EUR", day) == Rate("EUR", 1.0, None)
+    assert book.rate_of("USD", day) == Rate("USD", 0.8, day)
+    assert book.rate_of("JPY", day) is None
+    assert book.rate_of("USD", pd.Timestamp("2025-12-31", tz="UTC")) is None

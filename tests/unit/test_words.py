@@ -20,6 +20,12 @@ def test_money_days_and_shares_are_written_as_the_locale_writes_them():
     assert FRENCH.instant(pd.Timestamp("2026-01-03 10:00", tz="UTC")) == "3 janv. 2026, 11:00"
 
 
+def test_money_is_told_in_the_viewers_currency():
+    pounds = Say(Locale("en", "GB"), "GBP", rate=1.25)
+    assert pounds.money(1_250_000) == "£1,000,000" and pounds.short_money(1_250_000) == "£1m"
+    assert pounds.short_money(1248) == "£998" and pounds.change(-2500) == "-£2k"
+
+
 @pytest.mark.parametrize("unknown", [None, float("nan"), pd.NaT, pd.NA])
 def test_what_is_unknown_is_a_dash_in_every_kind(unknown):
     for say in (ENGLISH.money, ENGLISH.short_money, ENGLISH.change, ENGLISH.number, ENGLISH.percent, ENGLISH.points):

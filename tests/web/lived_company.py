@@ -20,6 +20,7 @@ from models.forecaster import forecast_nodes
 from models.review import review_cuts
 from models.scorer import score_deals
 
+LATE = "CHF"
 LATER = pd.Timedelta(minutes=2)
 """So long a publication takes."""
 
@@ -29,13 +30,20 @@ def lived_company(workspace: Path, config: CompanyConfig, *trained_as_of: pd.Tim
     from training.fit import train
 
     tables = export(simulate(config))
-    tables = replace(tables, first_import_at=tables.as_of)
+    tables = replace(with_late_rate(tables), first_import_at=tables.as_of)
     with import_lock(workspace):
         write_version(workspace, tables, changed=set(tables.tables), stages_derived=False, currency_given=True)
     for moment in trained_as_of:
         train(workspace, now=moment, as_of=moment, promote="always")
     publish_mondays(workspace, trained_as_of[0])
     return workspace
+
+
+def with_late_rate(tables: CrmTables) -> CrmTables:
+    """The tables with a currency whose only rate came after the period of the data's moment had begun."""
+    late = pd.DataFrame([{"currency": LATE, "valid_from": tables.as_of, "rate_to_base": 1.1}])
+    rates = tables.get("exchange_rates")
+    return replace(tables, tables={**tables.tables, "exchange_rates": pd.concat([rates, late.astype(rates.dtypes)])})
 
 
 def publish_mondays(workspace: Path, first: pd.Timestamp) -> None:

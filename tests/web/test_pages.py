@@ -6,6 +6,7 @@ import re
 
 import pandas as pd
 import pytest
+from lived_company import LATE
 from playwright.sync_api import Page, expect
 from web_session import findings, look
 
@@ -229,6 +230,36 @@ def test_the_tree_opens_and_closes_by_keyboard(visit):
     expect(below.first).to_be_hidden()
 
 
+def test_money_is_read_in_the_currency_that_the_reader_chose(visit, web, facts):
+    page = visit()
+    look(page, "/review")
+    node = web.asked("/v1/forecast", {"node_type": "company"})["nodes"][0]
+    choose_currency(page, "EUR")
+    rates = facts[0].get("exchange_rates").query("currency == 'EUR'").set_index("valid_from")["rate_to_base"]
+    rate = rates.loc[pd.Timestamp("2026-01-01", tz="UTC")]
+    assert rate != 1 and page.locator("#priced").inner_text().startswith("Amounts in EUR: 1 EUR = ")
+    assert amount(page.locator("#priced").inner_text().split("=")[1].split("USD")[0]) == pytest.approx(rate, abs=6e-5)
+    assert money(page, "company:company", "p50") == pytest.approx(node["p50"] / rate, abs=0.51)
+    assert page.evaluate("worth(1)") == pytest.approx(1 / rate) and page.evaluate("exact.format(1)") == "€1"
+    look(page, "/changes")
+    bars = page.locator(".chart tbody tr")
+    assert "€" in bars.last.inner_text() or page.get_by_text("As a table").click() is None
+    assert "€" in bars.last.inner_text()
+    choose_currency(page, LATE)
+    no_rate = f"No rate of {LATE} is known for this moment: amounts are in USD."
+    expect(page.locator("#priced")).to_have_text(no_rate)
+    look(page, "/review")
+    assert money(page, "company:company", "p50") == pytest.approx(node["p50"], abs=0.51)
+
+
+def choose_currency(page: Page, currency: str) -> None:
+    """Choose in the menu, as a reader does, and wait for the page to come back."""
+    page.locator(".menu summary").click()
+    page.get_by_role("link", name=currency, exact=True).click()
+    page.wait_for_function("[...document.querySelectorAll('[data-chart]')].every(each => each.dataset.drawn)")
+    page.locator(f".menu a[href*='currency={currency}'][aria-current=true]").wait_for(state="attached")
+
+
 # -- who sees what ---------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +313,13 @@ def test_a_call_from_the_page_is_in_the_ledger_with_what_had_been_seen(visit, we
     shown = {"node_type": "rep", "node_id": rep}
     until(lambda: web.asked("/v1/forecast", shown)["nodes"][0]["call_commit"] == 123456)
     web.shot(page, "me-called")
+    choose_currency(page, "EUR")
+    expect(page.get_by_label("Amount in EUR")).to_be_visible()
+    page.fill("#amount", "1000")
+    page.get_by_role("button", name="Submit my call").click()
+    expect(page.get_by_role("status")).to_have_text("Your call is kept.")
+    call = web.ledger.calls().iloc[-1]
+    assert (call["user_id"], call["amount"], call["currency"]) == (rep, 1000, "EUR")
 
 
 def test_who_disagrees_says_why_and_learns_later_who_was_closer(visit, web, rep, facts):

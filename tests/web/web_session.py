@@ -48,19 +48,21 @@ class Web:
     browser: Browser
     shots: Path
 
-    def key(self, user: str | None = None, scopes: tuple[str, ...] = SCOPES) -> str:
+    def key(self, user: str | None = None, scopes: tuple[str, ...] = SCOPES, name: str | None = None) -> str:
         """A new key, of a user or of nobody."""
-        now = pd.Timestamp.now("UTC")
-        return self.ledger.create_key(f"key {next(NUMBERS)}", list(scopes), now=now, user_id=user)[0]
+        now, name = pd.Timestamp.now("UTC"), name or f"key {next(NUMBERS)}"
+        return self.ledger.create_key(name, list(scopes), now=now, user_id=user)[0]
 
-    def sign_in(self, user: str | None = None, *, scopes: tuple[str, ...] = SCOPES, **options: object) -> Visit:
+    def sign_in(
+        self, user: str | None = None, *, scopes: tuple[str, ...] = SCOPES, name: str | None = None, **options: object
+    ) -> Visit:
         """A browser of its own that has signed in by the form."""
         settings = {"viewport": {"width": 1280, "height": 900}, "locale": "en-US", "reduced_motion": "reduce"}
         context = self.browser.new_context(base_url=self.url, **{**settings, **options})  # type: ignore[arg-type]
         context.set_default_timeout(LONGEST_MS)
         visit = Visit(context.new_page())
         visit.page.goto("/login")
-        visit.page.fill("#key", self.key(user, scopes))
+        visit.page.fill("#key", self.key(user, scopes, name))
         visit.page.click("main form button")
         return visit
 

@@ -4,6 +4,7 @@
 
 const root = document.documentElement;
 const language = root.lang;
+const rate = Number(root.dataset.rate);
 const compact = new Intl.NumberFormat(language, { style: "currency", currency: root.dataset.currency, notation: "compact", maximumFractionDigits: 1 });
 const exact = new Intl.NumberFormat(language, { style: "currency", currency: root.dataset.currency, maximumFractionDigits: 0 });
 const share = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 });
@@ -13,10 +14,14 @@ const dated = new Intl.DateTimeFormat(language, { day: "numeric", month: "short"
 const formats = { money: (x) => exact.format(x), share: (x) => share.format(x), number: (x) => plain.format(x) };
 const shortFormats = { ...formats, money: (x) => compact.format(x) };
 
+// Money comes in base currency, and is drawn in the viewer's.
+const worth = (amount) => (amount === null ? null : amount / rate);
+const worthOf = (points, ...names) => points.map((p) => ({ ...p, ...Object.fromEntries(names.map((name) => [name, worth(p[name])])) }));
+
 function colours() {
   const probe = document.body.appendChild(document.createElement("i"));
   const read = (name) => { probe.style.color = `var(--${name})`; return getComputedStyle(probe).color; };
-  const found = Object.fromEntries(["text", "quiet", "line", "card", "accent", "good", "bad", "warn"].map((name) => [name, read(name)]));
+  const found = Object.fromEntries(["text", "quiet", "line", "card", "accent", "good", "bad", "warn", "violet", "teal"].map((name) => [name, read(name)]));
   probe.remove();
   return { ...found, font: getComputedStyle(document.body).fontFamily };
 }
@@ -49,7 +54,8 @@ function base(c, format) {
 const drawings = {};
 
 // The company's number through the quarter: range and median by what was said when, what was won, calls, quota.
-drawings.quarter = (d, c) => {
+drawings.quarter = (told, c) => {
+  const d = { ...told, points: worthOf(told.points, "p10", "p50", "p90"), won: worthOf(told.won, "amount"), calls: worthOf(told.calls, "amount"), quota: worth(told.quota) };
   const option = base(c, "money");
   const words = d.words;
   const lines = [];
@@ -77,8 +83,8 @@ drawings.quarter = (d, c) => {
   option.tooltip.formatter = (shown) => {
     const at = shown[0].axisValue;
     const point = d.points.find((p) => Date.parse(p.day) === at);
-    const told = shown.filter((each) => !each.seriesName.endsWith(" low") && !each.seriesName.startsWith(words.range));
-    const rows = told.map((each) => `${each.seriesName}: ${exact.format(each.value[1])}`);
+    const named = shown.filter((each) => !each.seriesName.endsWith(" low") && !each.seriesName.startsWith(words.range));
+    const rows = named.map((each) => `${each.seriesName}: ${exact.format(each.value[1])}`);
     if (point) rows.push(`${words.range}: ${exact.format(point.p10)} – ${exact.format(point.p90)}`);
     return [day.format(new Date(at)), ...rows].join("\n");
   };
@@ -86,7 +92,8 @@ drawings.quarter = (d, c) => {
 };
 
 // From one figure to another: what rose, what fell, and the two ends.
-drawings.waterfall = (d, c) => {
+drawings.waterfall = (told, c) => {
+  const d = { ...told, bars: worthOf(told.bars, "amount") };
   const option = base(c, "money");
   let level = 0;
   const rows = d.bars.map((bar) => {
@@ -136,13 +143,18 @@ drawings.reliability = (d, c) => {
 };
 
 // Several lines over the same places (weeks, quarters).
-drawings.lines = (d, c) => {
+drawings.lines = (d, c, place) => {
   const option = base(c, d.format);
-  const shades = [c.accent, c.warn, c.quiet, c.good, c.bad, c.text];
-  const dashes = ["solid", [6, 3], [2, 3], [8, 3, 2, 3], "dashed", "dotted"];
+  const shades = [c.accent, c.warn, c.bad, c.good, c.violet, c.teal, c.text, c.quiet];
+  const dashes = ["solid", [6, 3], [2, 3], [8, 3, 2, 3], "dashed", "dotted", [1, 4], [12, 4]];
+  const symbols = ["circle", "diamond", "triangle", "rect", "emptyCircle", "emptyDiamond", "emptyTriangle", "emptyRect"];
   option.xAxis = { ...option.xAxis, type: "category", data: d.places, boundaryGap: false, name: d.words.place, nameLocation: "middle", nameGap: 28, nameTextStyle: { color: c.quiet } };
   option.grid.bottom = 28;
-  option.series = d.lines.map((line, place) => ({ type: "line", name: line.name, data: line.values, connectNulls: true, symbolSize: 6, itemStyle: { color: shades[place % 6] }, lineStyle: { color: shades[place % 6], type: dashes[place % 6], width: place ? 1.8 : 3 } }));
+  if (d.lines.length > 3) { // many names: all of them, in as many rows as it takes
+    option.legend = { ...option.legend, type: "plain" };
+    option.grid.top = 20 + 22 * Math.ceil(d.lines.reduce((width, line) => width + 50 + 6.2 * line.name.length, 0) / place.clientWidth);
+  }
+  option.series = d.lines.map((line, nth) => ({ type: "line", name: line.name, data: line.values, connectNulls: true, symbol: symbols[nth % 8], symbolSize: nth ? 6 : 8, itemStyle: { color: shades[nth % 8] }, lineStyle: { color: shades[nth % 8], type: dashes[nth % 8], width: nth ? 1.8 : 3 } }));
   if (d.target !== undefined && d.target !== null) option.series[0].markLine = { silent: true, symbol: "none", data: [{ yAxis: d.target }], lineStyle: { color: c.quiet, type: "dashed" }, label: { show: false } };
   option.tooltip.valueFormatter = (value) => value === null || value === undefined ? "–" : formats[d.format](value);
   return option;
@@ -175,7 +187,7 @@ drawings.timeline = (d, c) => {
 
 function draw(within) {
   for (const place of within.querySelectorAll("[data-chart]")) {
-    const option = drawings[place.dataset.chart](JSON.parse(place.nextElementSibling.textContent), colours());
+    const option = drawings[place.dataset.chart](JSON.parse(place.nextElementSibling.textContent), colours(), place);
     const chart = echarts.getInstanceByDom(place) || echarts.init(place, null, { renderer: "canvas" });
     chart.setOption(option, true);
     chart.off("click");
