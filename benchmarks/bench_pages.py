@@ -63,7 +63,7 @@ def publish_a_week_ago(follower: Follower) -> None:
     """Let the ledger hold scores of a week before, so that what changed since can be told."""
     state, at = follower.state, follower.state.as_of - pd.Timedelta(days=7)
     head = Publication("scores", "published", at, at, state.bundle.model_version, state.tables.data_version)
-    follower.ledger.publish_scores(head, state.scores.assign(as_of=at, reasons="[]"))
+    follower.ledger.publish_scores(head, state.scores.assign(as_of=at))
 
 
 def judge(client: TestClient) -> int:

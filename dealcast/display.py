@@ -377,11 +377,10 @@ def show_comparison(console: Console, document: Document) -> None:
         console.print(f"The gate, if {document['a']} challenged {document['b']}: {escape(objection)}.")
 
 
-def show_promotion(console: Console, promotion: Any) -> None:
+def show_promotion(console: Console, document: Document) -> None:
     """Who serves now, and who did before."""
-    console.print(
-        f"Champion: [bold]{promotion.champion}[/] (before: {promotion.previous or 'none'}), {promotion.reason}"
-    )
+    champion, before = document["champion"], document["previous"] or "none"
+    console.print(f"Champion: [bold]{champion}[/] (before: {before}), {escape(document['reason'])}")
 
 
 def show_features(console: Console, document: Document) -> None:

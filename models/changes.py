@@ -26,6 +26,14 @@ Cause = Literal["edit", "time", "model"]
 
 POINTS = 100.0
 NOTHING = 1e-9
+DATED = {
+    "states": "known_from",
+    "changes": "at",
+    "activities": "known_from",
+    "contacts": "known_from",
+    "spells": "opened_at",
+}
+"""The facts of a deal, and from when each was known."""
 OTHERWISE = {
     "edit": "other changes on the deal, and what they make of the rest",
     "time": "time passing otherwise: how the same facts weigh on this day",
@@ -85,12 +93,15 @@ def explain_change(
     Changes, the strongest first; their effects sum to the difference of the two win probabilities in points.
     """
     sources = build_sources(tables, history) if sources is None else sources
-    moved_on = sources_with(sources, tables, history, deal_id)
-    frozen = sources_with(sources, tables, freeze_deal(history, deal_id, earlier.as_of), deal_id)
     ends = pd.concat([_moment(deal_id, earlier.as_of), _moment(deal_id, as_of)], ignore_index=True)
-    built = build_features(tables, history, ends, sources=moved_on)
-    between = build_features(tables, history, _moment(deal_id, as_of), sources=frozen)
-    features = pd.concat([built.iloc[[0]], between, built.iloc[[1]]], ignore_index=True)
+    built = between = build_features(tables, history, ends, sources=sources)
+    frozen = freeze_deal(history, deal_id, earlier.as_of)
+    if any(
+        len(getattr(frozen, name)) < len(getattr(history, name)) for name in DATED
+    ):  # else nothing was learned since
+        as_it_was = sources_with(sources, tables, frozen, deal_id)
+        between = build_features(tables, history, _moment(deal_id, as_of), sources=as_it_was)
+    features = pd.concat([built.iloc[[0]], between.iloc[[-1]], built.iloc[[1]]], ignore_index=True)
     chances = _win_probability(bundle, tables, features)
     changes = [
         *_by_model(bundle, tables, earlier, then=built.iloc[[0]], now_said=chances[0]),
@@ -106,14 +117,8 @@ def freeze_deal(history: DealHistory, deal_id: str, at: pd.Timestamp) -> DealHis
     def kept(rows: pd.DataFrame, known_from: str) -> pd.DataFrame:
         return rows[~((rows["deal_id"] == deal_id) & (rows[known_from] > at))].reset_index(drop=True)
 
-    return replace(
-        history,
-        states=kept(history.states, "known_from"),
-        changes=kept(history.changes, "at"),
-        activities=kept(history.activities, "known_from"),
-        contacts=kept(history.contacts, "known_from"),
-        spells=kept(history.spells, "opened_at"),
-    )
+    facts: dict[str, Any] = {name: kept(getattr(history, name), known_from) for name, known_from in DATED.items()}
+    return replace(history, **facts)
 
 
 def sources_with(sources: FeatureSources, tables: CrmTables, history: DealHistory, deal_id: str) -> FeatureSources:

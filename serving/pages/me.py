@@ -154,7 +154,8 @@ def add_me(api: FastAPI) -> None:
         form = await form_of(request)
         now = wall_clock()
         said = {name: form.get(name, "") for name in ("period_start", "category")}
-        currency = form.get("currency") or None
+        currency = form.get("currency")
+        currency = None if currency in ("", state.rates.base_currency) else currency
         row = {**said, "amount": amount_of(form), "currency": currency, "note": form.get("note") or None}
         if now >= state.tables.calendar.period_of(state.as_of).end_at:
             # The data stand still, as an example's do: what is called for their period is called at their moment.

@@ -342,6 +342,12 @@ def test_the_champion_can_be_promoted_and_rolled_back(workspace, trained):
     assert refused(workspace, "models", "promote", "nobody")[0] == 4
 
 
+def test_a_promotion_is_told_in_words(workspace, trained, capsys):
+    version = trained[1]["model_version"]
+    assert answer(["--workspace", str(workspace), "models", "promote", version, "--reason", "a [trial]"]) == 0
+    assert capsys.readouterr().out == f"Champion: {version} (before: {version}), a [trial]\n"
+
+
 def test_two_models_are_compared_and_the_order_only_turns_the_sign(workspace, trained):
     first, second = (report["model_version"] for report in trained[1:])
     document = done(workspace, "models", "compare", first, second)
