@@ -122,6 +122,29 @@ def test_a_rep_finds_no_deal_of_others(visit, facts):
     expect(page.locator("h1")).to_contain_text("There is no deal")
 
 
+def test_who_disagrees_on_the_deals_page_is_read_there_by_those_above(visit, web, facts):
+    users = facts[0].get("users").set_index("user_id")
+    owners = facts[1].dropna(subset=["owner_id"])
+    open_deal = owners[owners["owner_id"].isin(users.index[users["role"] == "rep"])].iloc[0]
+    rep, deal_id = str(open_deal["owner_id"]), str(open_deal["deal_id"])
+    page = visit(rep)
+    look(page, f"/deals/{deal_id}")
+    assert not page.locator(".otherwise").count()
+    page.locator(".disagree summary").click()
+    page.get_by_label("It will bring").fill("4321")
+    page.get_by_label("Because").fill("the budget is signed")
+    page.get_by_role("button", name="Keep it").click()
+    expect(page.get_by_role("status")).to_have_text("It is kept that you disagree.")
+    expect(page.locator(".otherwise tbody")).to_contain_text("$4,321")
+    expect(page.locator(".otherwise tbody")).to_contain_text(users.loc[rep, "name"])
+    said = web.ledger.deal_overrides(deal_id).iloc[-1]
+    told = (said["user_id"], said["value"], said["note"], said["model_seen"])
+    assert told == (rep, 4321, "the budget is signed", True)
+    above = visit(str(users.loc[rep, "manager_id"]))
+    look(above, f"/deals/{deal_id}")
+    expect(above.locator(".otherwise tbody")).to_contain_text("the budget is signed")
+
+
 @pytest.mark.parametrize(("locale", "title"), [("fr-FR", "Affaires à discuter"), ("ro-RO", "Oportunități de discutat")])
 def test_pages_speak_the_browsers_language(visit, web, deal_id, locale, title):
     page = visit(locale=locale)
