@@ -40,6 +40,7 @@ class Said:
         self.readings = readings
         self._forecasts: OrderedDict[tuple[object, ...], pd.Timestamp | None] = OrderedDict()
         self._scores: OrderedDict[tuple[str, Basis], pd.DataFrame] = OrderedDict()
+        self._overrides: OrderedDict[str, pd.DataFrame] = OrderedDict()
         self._lock = threading.Lock()
 
     def published_at(self, period: Period, state: State) -> pd.Timestamp | None:
@@ -55,6 +56,10 @@ class Said:
     def scores(self, deal_id: str, basis: Basis = "published") -> pd.DataFrame | None:
         """What was published of a deal (`Ledger.score_history`); None if the ledger is gone and never said it."""
         return self._said(self._scores, (deal_id, basis), lambda: self.ledger.score_history(deal_id, basis=basis))
+
+    def overrides(self, deal_id: str) -> pd.DataFrame | None:
+        """What people said otherwise of a deal (`Ledger.deal_overrides`); None if the ledger is gone and never said it."""
+        return self._said(self._overrides, deal_id, lambda: self.ledger.deal_overrides(deal_id))
 
     def _said(self, known: OrderedDict[Key, Answer], asked: Key, ask: Callable[[], Answer]) -> Answer | None:
         if not self.readings.ledger_answers:  # nobody waits for a ledger that is known to be gone

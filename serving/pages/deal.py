@@ -10,7 +10,6 @@ from fastapi import Depends, FastAPI, Request
 from starlette.responses import Response
 
 from crm.plain import to_plain
-from ledger.ledger import Ledger
 from models.reasons import SMALLEST_EFFECT
 from serving.callers import Caller
 from serving.errors import nobody_sees
@@ -148,7 +147,7 @@ def deal_values(deal_id: str, caller: Caller, state: State, request: Request) ->
         "names": names_of(state, deal_id),
         "period": state.tables.calendar.period_of(state.as_of),
         "life": life_told(say, state, happened, lived, said),
-        "said_otherwise": said_otherwise(deal_id, caller, state, ledger),
+        "said_otherwise": said_otherwise(request.app.state.said.overrides(deal_id), caller, state),
         "said": say.gettext(SAID) if request.query_params.get("done") == "disagreed" else "",
         "may_say": standing == "open" and caller.allows("calls"),
         "may_ask": standing == "open" and caller.allows("what_if"),
@@ -163,11 +162,10 @@ def deal_values(deal_id: str, caller: Caller, state: State, request: Request) ->
     }
 
 
-def said_otherwise(deal_id: str, caller: Caller, state: State, ledger: Ledger) -> list[dict[str, Any]]:
+def said_otherwise(overrides: pd.DataFrame | None, caller: Caller, state: State) -> list[dict[str, Any]]:
     """What people expected a deal to bring, the latest first: what oneself said, and those whom one manages."""
-    found = [
-        {str(name): value for name, value in row.items()} for row in ledger.deal_overrides(deal_id).to_dict("records")
-    ]
+    rows = [] if overrides is None else overrides.to_dict("records")
+    found = [{str(name): value for name, value in row.items()} for row in rows]
     calendar = state.tables.calendar
     return [
         {
