@@ -58,7 +58,7 @@ class Said:
         return self._said(self._scores, (deal_id, basis), lambda: self.ledger.score_history(deal_id, basis=basis))
 
     def overrides(self, deal_id: str) -> pd.DataFrame | None:
-        """What people said otherwise of a deal (`Ledger.deal_overrides`); None if the ledger is gone and never said it."""
+        """What people said otherwise of a deal; None if the ledger is gone and never said it."""
         return self._said(self._overrides, deal_id, lambda: self.ledger.deal_overrides(deal_id))
 
     def _said(self, known: OrderedDict[Key, Answer], asked: Key, ask: Callable[[], Answer]) -> Answer | None:
