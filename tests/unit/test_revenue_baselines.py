@@ -8,6 +8,7 @@ from forecast_company import EURO_QUARTERS, STAGES, at, company, won
 
 from crm.history import build_history
 from models.revenue_baselines import (
+    known_at,
     last_period,
     revenue_baselines,
     same_day_conversion,
@@ -21,7 +22,7 @@ QUARTER = EURO_QUARTERS.period_of(NOW)
 
 def forecast(baseline, *deals: dict[str, Any], as_of=NOW, period=QUARTER, **others) -> pd.Series:
     tables = company(*deals, **others)
-    return baseline(tables, build_history(tables), as_of, period).set_index(["node_type", "node_id"])["value"]
+    return baseline(known_at(tables, build_history(tables), as_of), period).set_index(["node_type", "node_id"])["value"]
 
 
 def test_the_stage_weighted_pipeline_is_what_is_won_and_what_is_due_at_its_stages_probability():
