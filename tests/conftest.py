@@ -5,12 +5,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from postgres_here import Postgres
 
 # Before anything imports them: two test processes on two cores, and nobody calls home.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+settings.register_profile("the same every time", derandomize=True)
+settings.load_profile("the same every time")
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED = PROJECT.parent / "shared"

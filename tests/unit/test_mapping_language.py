@@ -516,7 +516,7 @@ def test_a_company_read_through_an_identity_mapping_is_the_same_company(tmp_path
     assert_an_identity_mapping_changes_nothing(tables, tmp_path)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(crms())
 def test_generated_tables_read_through_an_identity_mapping_are_the_same(tmp_path_factory, tables):
     assert_an_identity_mapping_changes_nothing(tables, tmp_path_factory.mktemp("identity"))
