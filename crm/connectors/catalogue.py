@@ -1,6 +1,7 @@
 """The connectors there are: each one's settings, a frozen dataclass that checks itself and opens the connection."""
 
 from crm.connectors.base import ConnectorSettings
+from crm.connectors.creme import CremeSettings
 from crm.connectors.dynamics import DynamicsSettings
 from crm.connectors.hubspot import HubSpotSettings
 from crm.connectors.salesforce import SalesforceSettings
@@ -9,6 +10,7 @@ from crm.connectors.warehouse import WarehouseSettings
 
 ALL: tuple[type[ConnectorSettings], ...] = (
     TrytonSettings,
+    CremeSettings,
     SalesforceSettings,
     HubSpotSettings,
     DynamicsSettings,

@@ -1,4 +1,4 @@
-"""The commercial CRMs as their stand-ins know them, for tests that ask the same of each."""
+"""CRMs as their stand-ins know them, for tests that ask the same of each: the commercial ones, and Creme."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +6,9 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
+from creme_stand_in import TOKEN as CREME_TOKEN
+from creme_stand_in import CremeStandIn
+from creme_stand_in import deal_id as creme_id
 from dynamics_stand_in import SECRET as DYNAMICS_SECRET
 from dynamics_stand_in import TENANT, DynamicsStandIn, stage_name
 from dynamics_stand_in import deal_id as dynamics_id
@@ -84,7 +87,15 @@ DYNAMICS = Commercial(
     "new_region",
     stage_name,
 )
-COMMERCIAL = (SALESFORCE, HUBSPOT, DYNAMICS)
+CREME = Commercial(
+    "creme",
+    CremeStandIn,
+    (),
+    ("DEALCAST_CREME_TOKEN", CREME_TOKEN),
+    creme_id,
+    b"/deal_score/scores",
+)
+COMMERCIAL = (SALESFORCE, HUBSPOT, DYNAMICS, CREME)
 
 
 def assert_is_the_company(tables: CrmTables, company: Company, crm: Commercial) -> None:
