@@ -53,8 +53,8 @@ packages:  # Missing Debian packages of packages.txt: installed as root on Debia
 test: packages $(READY) $(LIBRARIES) lint types  ## Everything: lint, types, all tests
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests
 
-test-crm: packages $(READY) $(LIBRARIES)  ## The connectors against real CRMs alone (`make test` has them too)
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/crm
+test-crm: packages $(READY) $(LIBRARIES)  ## The connectors against real CRMs alone (`make test` has all but Creme)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "soak or not soak" tests/crm
 
 test-web: packages $(READY) $(LIBRARIES)  ## The web pages in a real browser alone (`make test` has them too)
 	$(BIN)/pytest tests/web
@@ -81,7 +81,8 @@ bench-revenue: $(READY)  ## The quarter's forecast against the truth (hours; exi
 bench-rivals: $(READY)  ## The win model beside other learners on the same frames (over an hour; makes .venv-rivals)
 	$(BIN)/python -m benchmarks.bench_rivals
 
-soak: $(READY)  ## The service for half an hour at 70 % of its peak, asked 10,000 odd things, killed 100 times (hours)
+soak: packages $(READY)  ## The service for half an hour at 70 % of its peak, asked 10,000 odd things, killed 100 times; a real Creme (hours)
+	$(BIN)/pytest -m soak tests/crm
 	$(BIN)/python -m benchmarks.soak
 	DEALCAST_CASES=10000 $(BIN)/pytest --log-cli-level=INFO tests/end_to_end/test_any_request.py
 	DEALCAST_KILLS=100 DEALCAST_EVENTS=20000 $(BIN)/pytest --log-cli-level=INFO tests/end_to_end/test_killed.py
@@ -107,6 +108,7 @@ lock: $(READY)  ## Resolve the newest versions into requirements/
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --extra postgresql --extra traces pyproject.toml -o requirements/serve.txt
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header requirements/tryton.in -o requirements/tryton.txt
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header requirements/creme.in -o requirements/creme.txt
 
 clean:  ## Caches and the demo's workspace (not .venv)
 	rm -rf demo-workspace .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

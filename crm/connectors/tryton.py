@@ -8,7 +8,7 @@ import pandas as pd
 
 from crm.connectors.base import OVERLAP, Batch, Fetch, Found, OutgoingScore, Row
 from crm.connectors.transport import Patience, Transport
-from crm.connectors.tryton_history import read_revisions
+from crm.connectors.tryton_history import Revision, read_revisions, read_told_revisions
 from crm.connectors.tryton_rows import (
     ACTIVITY_FIELDS,
     DEAL_FIELDS,
@@ -233,7 +233,7 @@ class TrytonConnector:
         fields = [*self._fields.values(), *WHO_AND_WHEN, *([] if own_stages is None else [STAGE_FIELD])]
         for place in range(0, len(wanted), DEALS_AT_ONCE):
             some = wanted[place : place + DEALS_AT_ONCE]
-            lives = read_revisions(self._session, DEAL, some, fields, links=LINKS, until=moment)
+            lives = self._lives(some, fields, moment)
             deals: list[Row] = []
             history: list[Row] = []
             for deal_id, revisions in lives.items():
@@ -244,6 +244,11 @@ class TrytonConnector:
                 yield Batch("deals", deals)
             if history:
                 yield Batch("deal_history", history)
+
+    def _lives(self, ids: Sequence[int], fields: Sequence[str], moment: pd.Timestamp) -> dict[int, list[Revision]]:
+        if self._session.has_model(SCORE):
+            return read_told_revisions(self._session, DEAL, ids, fields, until=moment)
+        return read_revisions(self._session, DEAL, ids, fields, links=LINKS, until=moment)
 
     def _gone(self, present: Sequence[int], start: pd.Timestamp | None) -> set[int]:
         """Ids that may have been deleted (since a moment): their revisions tell."""

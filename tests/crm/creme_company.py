@@ -1,6 +1,7 @@
 """Run inside Creme's own process: enters a company's worth of opportunities through its models, dated back.
 
-Creme has no interface for machines to enter anything. Reads {"count", "now", "seed"}; prints the ids of the open ones.
+Creme has no interface for machines to enter anything. Reads {"count", "now", "seed"}; prints what stood in each
+opportunity after each write, as [deal, moment, field, value].
 """
 
 import json
@@ -30,6 +31,7 @@ WON, LOST = SalesPhase.objects.get(won=True), SalesPhase.objects.filter(lost=Tru
 ORIGINS = list(Origin.objects.order_by("id"))
 CALL = ActivitySubType.objects.get(uuid=kinds.UUID_SUBTYPE_PHONECALL_OUTGOING)
 MEETING = ActivitySubType.objects.get(uuid=kinds.UUID_SUBTYPE_MEETING_MEETING)
+TOLD = []
 ROOT = get_user_model().objects.get(username="root")
 
 
@@ -62,44 +64,20 @@ def found():
 
 
 def live(number, sellers, ours, customers, people):
-    """One opportunity from its birth to now. Small ones that are rarely put off tend to be won."""
+    """One opportunity from its birth to now."""
     at = NOW - timedelta(days=730) * chance.random() - timedelta(hours=2)
-    amount, pushes = round(chance.lognormvariate(9, 0.8)), 0
-    close_on = at.date() + timedelta(days=chance.randint(20, 120))
     deal = Deal(user=chance.choice(sellers), name=f"Deal {number}, Größe {chance.randint(1, 9)}", sales_phase=OPEN[0])
-    deal.estimated_sales, deal.expected_closing_date, deal.origin = amount, close_on, chance.choice(ORIGINS)
+    deal.estimated_sales, deal.origin = round(chance.lognormvariate(9, 0.8)), chance.choice(ORIGINS)
+    deal.expected_closing_date = at.date() + timedelta(days=chance.randint(20, 120))
     deal.emitter, deal.target = ours, customers[number % 25]
     set_global_info(user=deal.user)
     deal.save()
-    tie = Relation.objects.create(
-        user=ROOT, subject_entity=people[number % 25], type_id=ties.REL_SUB_LINKED_CONTACT, object_entity=deal
-    )
+    link(people[number % 25], ties.REL_SUB_LINKED_CONTACT, deal)
     dated(deal, at, born=True)
-    assert tie.id
-    steps = [*({"sales_phase": phase} for phase in OPEN[1:]), None]
-    writes = []
-    for step in steps:
-        while chance.random() < 0.35:
-            at += timedelta(days=chance.expovariate(1 / 9))
-            pushed = chance.random() < 0.6
-            pushes, close_on = pushes + pushed, close_on + timedelta(days=14 * pushed)
-            writes.append(
-                (
-                    at,
-                    {"expected_closing_date": close_on}
-                    if pushed
-                    else {"estimated_sales": round(amount * chance.uniform(0.6, 1.5))},
-                )
-            )
-        at += timedelta(days=chance.expovariate(1 / 25))
-        won = chance.random() < 0.85 - 0.2 * pushes - 0.25 * (amount > 9_000)
-        ending = (
-            {"sales_phase": WON, "made_sales": round(amount * 0.95), "closing_date": at.date()}
-            if won
-            else {"sales_phase": LOST}
-        )
-        writes.append((at, step or ending))
-    talk(deal, until=min(at, NOW - timedelta(hours=1)), is_lively=won)
+    tell(deal, at)
+    writes = list(planned(at, deal.estimated_sales, deal.expected_closing_date))
+    ends_at, ending = writes[-1]
+    talk(deal, at, until=min(ends_at, NOW - timedelta(hours=1)), is_lively=ending["sales_phase"] == WON)
     for when, values in writes:
         if when < NOW - timedelta(hours=1):
             fresh = Deal.objects.get(id=deal.id)  # Creme keeps one line for all that happens to one object
@@ -107,19 +85,48 @@ def live(number, sellers, ours, customers, people):
                 setattr(fresh, name, value)
             fresh.save()
             dated(fresh, when, born=False)
+            tell(fresh, when)
 
 
-def talk(deal, *, until, is_lively):
+def planned(at, amount, close_on):
+    """What is written of an opportunity, and when. Small ones that are rarely put off tend to be won."""
+    pushes = 0
+    for step in (*OPEN[1:], None):
+        while chance.random() < 0.35:
+            at += timedelta(days=chance.expovariate(1 / 9))
+            if chance.random() < 0.6:
+                pushes, close_on = pushes + 1, close_on + timedelta(days=14)
+                yield at, {"expected_closing_date": close_on}
+            else:
+                yield at, {"estimated_sales": round(amount * chance.uniform(0.6, 1.5))}
+        at += timedelta(days=chance.expovariate(1 / 25))
+        if step is not None:
+            yield at, {"sales_phase": step}
+        elif chance.random() < 0.85 - 0.2 * pushes - 0.25 * (amount > 9_000):
+            yield at, {"sales_phase": WON, "made_sales": round(amount * 0.95), "closing_date": at.date()}
+        else:
+            yield at, {"sales_phase": LOST}
+
+
+def link(subject, kind, entity):
+    """A relation of Creme's."""
+    Relation.objects.create(user=ROOT, subject_entity=subject, type_id=kind, object_entity=entity)
+
+
+def tell(deal, at):
+    """What now stands in an opportunity, for the test to hold against what is synced."""
+    amount = deal.made_sales if deal.sales_phase.won else deal.estimated_sales
+    values = {"stage": deal.sales_phase.name, "amount": amount, "close_date": deal.expected_closing_date}
+    TOLD.extend([str(deal.id), at.isoformat(), field, str(value)] for field, value in values.items())
+
+
+def talk(deal, at, *, until, is_lively):
     """Calls and meetings while an opportunity is open; more of them where it is going to be won."""
-    at = CremeEntity.objects.get(id=deal.id).created
     while (at := at + timedelta(days=chance.expovariate(1 / (9 if is_lively else 25)))) < until:
-        sub = chance.choice([CALL, MEETING])
-        activity = Activity.objects.create(
-            user=deal.user, title="Offer", start=at, end=at + timedelta(minutes=30), type=sub.type, sub_type=sub
-        )
-        Relation.objects.create(
-            user=ROOT, subject_entity=deal, type_id=kinds.REL_SUB_ACTIVITY_SUBJECT, object_entity=activity
-        )
+        kind = chance.choice([CALL, MEETING])
+        what = {"title": "Offer", "type": kind.type, "sub_type": kind}
+        activity = Activity.objects.create(user=deal.user, start=at, end=at + timedelta(minutes=30), **what)
+        link(deal, kinds.REL_SUB_ACTIVITY_SUBJECT, activity)
         dated(activity, at, born=True)
         HistoryLine.objects.filter(entity=deal.id, date__gt=NOW).update(date=at)
 
@@ -128,5 +135,4 @@ with transaction.atomic():
     known = found()
     for number in range(asked["count"]):
         live(number, *known)
-still = Deal.objects.filter(sales_phase__won=False, sales_phase__lost=False)
-sys.stdout.write(json.dumps({"open": list(still.values_list("id", flat=True)), "deals": Deal.objects.count()}))
+sys.stdout.write(json.dumps(TOLD))

@@ -1,4 +1,4 @@
-"""A Tryton with its own web page and a dealcast that serves it, both running; and how a browser sees a deal there."""
+"""A CRM with its own web page and a dealcast beside it, both running; how a browser sees a deal in Tryton's page."""
 
 import os
 import re
@@ -7,13 +7,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pandas as pd
 import pytest
 from playwright.sync_api import Locator, Page, TimeoutError, expect, sync_playwright
 from tryton_here import DEADLINE_SECONDS, PASSWORD, Tryton
+
+from features.catalogue import BY_NAME
+from ledger.ledger import open_ledger
+from models.bundle import read_bundle, write_bundle
+from models.bundle_store import bundles_folder, read_champion, set_champion
 
 CHROMIUM = Path("/usr/bin/chromium")
 PICTURES = "DEALCAST_TEST_PICTURES"
@@ -89,6 +96,27 @@ def pushing(workspace: Path) -> Iterator[None]:
         finally:
             process.terminate()
             process.wait(DEADLINE_SECONDS)
+
+
+def serve_the_learned_model(workspace: Path) -> None:
+    """The champion without its fallback: so few deals may not beat the baselines, which give no reasons."""
+    bundle = read_bundle(bundles_folder(workspace) / read_champion(workspace))
+    kept = {key: value for key, value in bundle.manifest.items() if key not in ("model_version", "files")}
+    learned = write_bundle(workspace, replace(bundle, manifest={**kept, "fallback": None}))
+    set_champion(workspace, learned.model_version, by="test", reason="with reasons", at=pd.Timestamp.now("UTC"))
+
+
+def told_to_all(score: dict[str, Any]) -> list[str]:
+    """The reasons that whoever sees the deal may read."""
+    return [each["text"] for each in score["reasons"] if BY_NAME[each["feature"]].audience == "everyone"]
+
+
+def said_of(workspace: Path, deal_id: str) -> pd.DataFrame:
+    """What the ledger has of a deal."""
+    ledger = open_ledger(f"sqlite:///{workspace / 'dealcast.db'}")
+    history = ledger.score_history(deal_id)
+    ledger.engine.dispose()
+    return history
 
 
 def open_deal(page: Page, crm: Tryton, deal_id: str) -> None:

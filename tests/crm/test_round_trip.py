@@ -2,8 +2,7 @@
 
 import re
 import shutil
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -18,17 +17,16 @@ from showroom import (
     keep_picture,
     open_deal,
     pushing,
+    said_of,
+    serve_the_learned_model,
     serving,
     shown_probability,
+    told_to_all,
     until,
 )
 from tryton_here import PASSWORD, Tryton, free_port, web_client
 
 from crm.store import read_tables
-from features.catalogue import BY_NAME
-from ledger.ledger import open_ledger
-from models.bundle import read_bundle, write_bundle
-from models.bundle_store import bundles_folder, read_champion, set_champion
 
 pytestmark = pytest.mark.slow
 
@@ -82,14 +80,6 @@ def showroom(tryton, scored_company, tmp_path_factory):
             yield Showroom(crm, dealcast, service, found, synced, scores, pushed, revisions)
 
 
-def serve_the_learned_model(workspace: Path) -> None:
-    """The champion without its fallback: so few deals may not beat the baselines, which give no reasons."""
-    bundle = read_bundle(bundles_folder(workspace) / read_champion(workspace))
-    kept = {key: value for key, value in bundle.manifest.items() if key not in ("model_version", "files")}
-    learned = write_bundle(workspace, replace(bundle, manifest={**kept, "fallback": None}))
-    set_champion(workspace, learned.model_version, by="test", reason="with reasons", at=pd.Timestamp.now("UTC"))
-
-
 def test_a_score_finds_its_way_from_the_crms_history_back_onto_its_form(showroom):
     crm, scores = showroom.crm, showroom.scores
     assert showroom.found["system"] == "Tryton 8.0" and showroom.found["writes_to"] == "sale.opportunity.score"
@@ -118,24 +108,11 @@ def test_a_score_finds_its_way_from_the_crms_history_back_onto_its_form(showroom
     assert [each for each in showroom.revisions if each not in now_there] == []
 
 
-def told_to_all(score: dict[str, Any]) -> list[str]:
-    """The reasons that whoever sees the deal may read."""
-    return [each["text"] for each in score["reasons"] if BY_NAME[each["feature"]].audience == "everyone"]
-
-
-def said_of(showroom: Showroom, deal_id: str) -> pd.DataFrame:
-    """What the ledger has of a deal."""
-    ledger = open_ledger(f"sqlite:///{showroom.dealcast.workspace / 'dealcast.db'}")
-    history = ledger.score_history(deal_id)
-    ledger.engine.dispose()
-    return history
-
-
 def test_the_crms_own_page_shows_the_ledgers_probability_and_reasons(showroom, tmp_path):
     deal_id, score = max(showroom.scores.items(), key=lambda each: len(told_to_all(each[1])))
     with browser() as page:
         open_deal(page, showroom.crm, deal_id)
-        probability = said_of(showroom, deal_id)["win_probability"].iloc[-1]
+        probability = said_of(showroom.dealcast.workspace, deal_id)["win_probability"].iloc[-1]
         expect(shown_probability(page)).to_have_text(f"{probability * 100:.0f}%")
         assert len(told_to_all(score)) >= 2
         expect(field(page, "score_reasons")).to_have_value("\n".join(told_to_all(score)))
@@ -152,14 +129,14 @@ def test_a_stage_that_a_rep_moves_in_the_browser_changes_the_score_that_is_shown
     deal_id = next(
         deal for deal in showroom.scores if states[deal]["state"] == "opportunity" and not states[deal]["stage"]
     )
-    before = said_of(showroom, deal_id)
+    before = said_of(showroom.dealcast.workspace, deal_id)
     with pushing(showroom.dealcast.workspace), browser() as page:
         open_deal(page, crm, deal_id)
         field(page, "stage").select_option(label="Negotiation")
         page.locator("#save:visible").click()
         # The webhook tells the service, which says another score; it is pushed, and shown.
-        until(lambda: len(said_of(showroom, deal_id)) > len(before))
-        said = said_of(showroom, deal_id)["win_probability"].iloc[-1]
+        until(lambda: len(said_of(showroom.dealcast.workspace, deal_id)) > len(before))
+        said = said_of(showroom.dealcast.workspace, deal_id)["win_probability"].iloc[-1]
         assert said != before["win_probability"].iloc[-1]
         row = [["id", "=", int(deal_id)]]
         until(lambda: crm.rows("sale.opportunity", ["score_probability"], row)[0]["score_probability"] == said)

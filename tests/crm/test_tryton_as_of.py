@@ -7,7 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from tryton_company import STAGES, decimal, instant
+from tryton_here import PASSWORD
 
+from crm.connectors.tryton import TrytonSettings
+from crm.connectors.tryton_history import read_revisions, read_told_revisions
+from crm.connectors.tryton_rows import DEAL_FIELDS, LINKS, STAGE_FIELD, WHO_AND_WHEN
 from crm.history import build_history, values_at
 from crm.store import read_tables
 from dealcast.cli import answer
@@ -106,6 +110,35 @@ def test_with_our_module_the_rebuilt_past_has_the_companys_own_stages(scored_sma
         assert rebuilt.at(moment) == told, moment
         seen |= {values["stage"] for values in told.values()}
     assert seen >= {"lead", *STAGES, "won", "lost"}
+
+
+def test_our_module_tells_the_same_past_at_once_as_tryton_does_one_by_one(scored_small_crm, scored_small_company):
+    crm, lives = scored_small_crm, scored_small_company.lives
+    connector = TrytonSettings(url=crm.url, database="crm", user="admin").open(PASSWORD)
+    ids, now = [life.id for life in lives], pd.Timestamp.now("UTC").as_unit("us")
+    fields = [*DEAL_FIELDS.values(), *WHO_AND_WHEN, STAGE_FIELD]
+    session = connector._session
+    told = read_told_revisions(session, "sale.opportunity", ids, fields, until=now)
+    read = read_revisions(session, "sale.opportunity", ids, fields, links=LINKS, until=now)
+    connector.close()
+    assert any(life.is_deleted for life in lives) and told.keys() == read.keys()
+    for number, revisions in read.items():
+        plain = [(one.at, one.record and {name: one.record[name] for name in fields}) for one in revisions]
+        assert [(one.at, one.record and {name: one.record[name] for name in fields}) for one in told[number]] == plain
+
+
+def test_the_past_of_opportunities_that_a_user_may_not_see_is_not_told(scored_small_crm):
+    crm = scored_small_crm
+    party, *_ = crm.call("party.party.search", [["name", "=", "Customer 1"]], 0, None, None, crm.context)
+    (euro,) = crm.call("currency.currency.search", [["code", "=", "EUR"]], 0, None, None, crm.context)
+    (other,) = crm.call("company.company.create", [{"party": party, "currency": euro}], crm.context)
+    (group,) = crm.rows("res.group", ["name"], [["name", "=", "Sales"]])
+    login = {"name": "Stranger", "login": "stranger", "password": PASSWORD, "groups": [["add", [group["id"]]]]}
+    crm.call("res.user.create", [{**login, "companies": [["add", [other]]], "company": other}], {})
+    connector = TrytonSettings(url=crm.url, database="crm", user="stranger").open(PASSWORD)
+    assert connector._session.ids("sale.opportunity", []) == []
+    assert connector._session.call("model.sale.opportunity.past", list(range(1, 61)), ["state"]) == []
+    connector.close()
 
 
 def test_the_past_stays_trytons_own_when_changes_come_in_by_later_syncs(small_crm, small_company, tmp_path):

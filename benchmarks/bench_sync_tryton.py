@@ -1,9 +1,10 @@
-"""How long a first sync from Tryton takes, and the next ones: rows a second and the memory of our side.
+"""How long a first sync from Tryton takes, and the next ones: rows a second, the memory of our side, nothing lost.
 
-    python -m benchmarks.bench_sync [DEALS]        # 10,000 by default
+    python -m benchmarks.bench_sync_tryton [DEALS] [stock]     # 100,000 by default; stock: a Tryton without our module
 
-A real Tryton 8.0 (`tests/crm/tryton_here.py`) on SQLite, one process, on this machine: nearly all the time
-is Tryton's own. The company is entered through Tryton's API, 1,000 opportunities, and multiplied in the database.
+A real Tryton 8.0 (`tests/crm/tryton_here.py`) on SQLite, one process, on this machine. The company is entered through
+Tryton's API, 1,000 opportunities, and multiplied in the database. What was synced is then held against Tryton's own
+tables: every deal, and for each field how often its history says that it changed. Exits 1 if anything differs.
 """
 
 import multiprocessing
@@ -14,6 +15,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -24,16 +26,27 @@ from tryton_here import PASSWORD, Tryton, installation
 
 from crm.connectors.landing import fetch_and_import
 from crm.connectors.tryton import TrytonSettings
+from crm.store import read_tables
 
-DEALS = 10_000
+DEALS = 100_000
 TEMPLATE = 1_000
 CHANGED = 100
 TABLES = ("sale_opportunity", "sale_opportunity__history")
 
 
-def a_company(folder: Path, deals: int) -> Tryton:
-    """A Tryton with so many opportunities over two years, about five revisions each."""
-    crm = Tryton(installation(), folder, "stock")
+CHANGES = """
+    SELECT count(*) FROM (
+        SELECT {value} AS value, lag({value}) OVER past AS before, row_number() OVER past AS place
+        FROM sale_opportunity__history AS deal
+        WHERE deal.create_date IS NOT NULL
+        WINDOW past AS (PARTITION BY deal.id ORDER BY coalesce(deal.write_date, deal.create_date), deal.__id)
+    ) WHERE CASE WHEN place = 1 THEN value IS NOT NULL ELSE value IS NOT before END
+"""
+
+
+def a_company(folder: Path, deals: int, template: str) -> Tryton:
+    """A Tryton with so many opportunities over two years, about six revisions each."""
+    crm = Tryton(installation(), folder, template)
     with crm.running():
         there = found_company(crm)
         lives = invent_lives(there, min(TEMPLATE, deals), now=utc_now(), seed=7)
@@ -85,25 +98,52 @@ def measured(url: str, workspace: Path, what: str) -> None:
     )
 
 
-def main() -> None:
-    """Make the company, sync it, change some, sync again."""
-    deals = int(sys.argv[1]) if len(sys.argv) > 1 else DEALS
+def lost(crm: Tryton, workspace: Path, template: str) -> list[str]:
+    """What Tryton's own tables say and the workspace does not."""
+    tables = read_tables(workspace)
+    fields = tables.get("deal_history")["field"].value_counts()
+    own = "WHEN deal.stage IS NOT NULL THEN 'own ' || deal.stage" if template == "scored" else ""
+    values = {
+        "stage": f"CASE WHEN deal.state IN ('won', 'lost', 'cancelled') THEN deal.state {own} ELSE deal.state END",
+        "amount": "deal.amount",
+        "close_date": "deal.end_date",
+        "owner_id": "deal.employee",
+    }
+    with closing(sqlite3.connect(crm.database)) as connection:
+        deals = "SELECT count(DISTINCT id) FROM sale_opportunity__history"
+        told = {"deals": connection.execute(deals).fetchone()[0]}
+        for field, value in values.items():
+            told[field] = connection.execute(CHANGES.format(value=value)).fetchone()[0]
+    held = {"deals": len(tables.get("deals")), **{field: int(fields[field]) for field in values}}
+    print("in the workspace as in Tryton's tables: " + ", ".join(f"{name} {held[name]:,}" for name in held))
+    return [
+        f"{name}: Tryton has {told[name]:,}, the workspace {held[name]:,}" for name in told if told[name] != held[name]
+    ]
+
+
+def main() -> int:
+    """Make the company, sync it, hold it against Tryton's tables, change some, sync again."""
+    template = "stock" if "stock" in sys.argv else "scored"
+    deals = next((int(word) for word in sys.argv[1:] if word.isdigit()), DEALS)
     folder = Path(tempfile.mkdtemp(prefix="bench-sync-"))
     try:
-        crm = a_company(folder, deals)
-        with sqlite3.connect(crm.database) as connection:
+        crm = a_company(folder, deals, template)
+        with closing(sqlite3.connect(crm.database)) as connection:
             counted = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES]
         load = os.getloadavg()[0]
         print(f"{counted[0]:,} opportunities with {counted[1]:,} revisions; load {load:.1f} on {os.cpu_count()} cores")
         with crm.running():
             measured(crm.url, folder / "workspace", "first sync")
+            differences = lost(crm, folder / "workspace", template)
             measured(crm.url, folder / "workspace", "nothing changed")
             some = [each["id"] for each in crm.rows("sale.opportunity", ["state"], [["state", "=", "lead"]])][:CHANGED]
             crm.call("sale.opportunity.write", some, {"description": "called back"}, crm.context)
             measured(crm.url, folder / "workspace", f"{len(some)} opportunities changed")
     finally:
         shutil.rmtree(folder)
+    print("\n".join(differences) or "nothing is missing")
+    return 1 if differences else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
