@@ -34,6 +34,7 @@ STAGE, ACTIVITY = "sale.opportunity.stage", "sale.opportunity.activity"
 SCORE_TABLE = "score_table"
 
 DEALS_AT_ONCE = 5000
+LOOK_AHEAD = 1000
 SCORES_AT_ONCE = 200
 
 
@@ -255,8 +256,12 @@ class TrytonConnector:
         known: set[int] = set()
         if start is not None:
             known = set(self._session.ids(DEAL, [], {"_datetime": start}))
+        last = max([*present, *known], default=0)
+        # The last ones may be gone too: go on as long as any of the next ids ever was.
+        while later := self._session.call(f"model.{DEAL}.history_revisions", list(range(last + 1, last + LOOK_AHEAD))):
+            last = max(number for _, number, _ in later)
         first = max(known, default=0) + 1
-        return (known | set(range(first, max(present, default=0)))) - set(present)
+        return (known | set(range(first, last + 1))) - set(present)
 
     def _employees(self) -> dict[int, str]:
         """The employee behind each login, as far as the user may see them."""

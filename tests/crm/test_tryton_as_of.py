@@ -95,9 +95,15 @@ def moments_to_ask(company, *, count: int) -> list[datetime]:
 
 
 def test_the_rebuilt_past_is_trytons_own_at_fifty_random_moments(small_crm, small_company, tmp_path):
+    some, *_ = small_crm.call("sale.opportunity.search", [["state", "=", "lead"]], 0, None, None, small_crm.context)
+    last = small_crm.call("sale.opportunity.copy", [some], {}, small_crm.context)
+    there = datetime.now(UTC)
+    small_crm.call("sale.opportunity.cancel", last, small_crm.context)
+    small_crm.call("sale.opportunity.delete", last, small_crm.context)
     connect_and_sync(tmp_path / "ws", small_crm.url)
     rebuilt = Rebuilt(tmp_path / "ws")
-    for moment in moments_to_ask(small_company, count=50):
+    assert str(last[0]) in rebuilt.at(there)  # although no id is beyond it
+    for moment in [*moments_to_ask(small_company, count=50), there]:
         told = as_told(small_crm, moment)
         assert rebuilt.at(moment) == told, moment
 
