@@ -9,9 +9,10 @@ from crm.calendar import Calendar, Period
 
 LONGEST_HORIZON = 365.0
 CAUSES = ("won", "lost")
-CLOCKS = {"days_to_close_date": -1, "deal_age_days": 1, "days_in_stage": 1}
+CLOCKS = {"days_to_close_date": -1, "deal_age_days": 1}
 """Features that move on by themselves, a day a day: what they will be in the middle of a bin is told of the bin. Trees
-and straight lines find a sum of two inputs hard to learn. A negative one is told as days past, not days to."""
+and straight lines find a sum of two inputs hard to learn. A negative one is told as days past, not days to. How old a
+deal is decides where it has no stages to go through; where it has, its age then is unknown to the bin."""
 BIN_INPUTS = ("bin_midpoint", "bin_log_midpoint", *CLOCKS, "days_to_period_end", "periods_ahead")
 
 _SECONDS_PER_DAY = 86400.0
@@ -115,7 +116,7 @@ def bin_rows(inputs: np.ndarray, clocks: np.ndarray, grid: BinGrid, chosen: np.n
     Parameters
     ----------
     inputs : (n, p) encoded features.
-    clocks : (n, 3) what the `CLOCKS` show at as_of, from `read_clocks`.
+    clocks : (n, 2) what the `CLOCKS` show at as_of, from `read_clocks`.
     chosen : indices into the n * m rows; None takes all.
     """
     bins = grid.base.shape[1]
@@ -147,9 +148,11 @@ def bin_outcomes(edges: np.ndarray, outcomes: pd.DataFrame) -> BinOutcomes:
 
 
 def read_clocks(features: pd.DataFrame) -> np.ndarray:
-    """(n, 3) what the `CLOCKS` show at as_of, in days, by their signs; NaN where unknown or not among the features."""
-    shown = np.full((len(features), len(CLOCKS)), np.nan)
-    for place, (name, sign) in enumerate(CLOCKS.items()):
-        if name in features:
-            shown[:, place] = sign * features[name].to_numpy(dtype=float)
-    return shown
+    """(n, 2) what the `CLOCKS` show at as_of, in days, by their signs; NaN where unknown or not among the features.
+
+    The age of a deal is none where days_in_stage is known.
+    """
+    unknown = pd.Series(np.nan, index=features.index)
+    shown = {name: sign * features.get(name, unknown).to_numpy(dtype=float) for name, sign in CLOCKS.items()}
+    shown["deal_age_days"][features.get("days_in_stage", unknown).notna()] = np.nan
+    return np.column_stack(list(shown.values()))

@@ -51,12 +51,20 @@ def test_a_row_holds_the_snapshots_inputs_and_what_its_clocks_will_show_in_the_m
     features = pd.DataFrame({"days_to_close_date": [8.5, np.nan], "deal_age_days": [40.0, 7.0]})
     rows = bin_rows(np.array([[1.0], [2.0]]), read_clocks(features), grid)
     shown = pd.DataFrame(rows, columns=["input", *BIN_INPUTS]).iloc[[0, 1, 4]]
-    assert rows.shape == (8, 8)
+    assert rows.shape == (8, 7)
     assert shown["input"].tolist() == [1, 1, 2]
     assert shown["bin_midpoint"].tolist() == [8.5, 23.5, 8.5]
     assert shown["deal_age_days"].tolist() == [48.5, 63.5, 15.5]
     assert shown["days_to_close_date"].tolist()[:2] == [0, 15]
-    assert np.isnan(rows[4:, 3]).all() and shown["days_in_stage"].isna().all()
+    assert np.isnan(rows[4:, 3]).all()
+
+
+def test_the_age_a_deal_will_have_is_told_only_where_it_has_no_stage_to_leave() -> None:
+    features = pd.DataFrame({"days_in_stage": [3.0, np.nan], "deal_age_days": [40.0, 7.0]})
+    np.testing.assert_array_equal(read_clocks(features)[:, 1], [np.nan, 7.0])
+    assert read_clocks(features[["deal_age_days"]])[:, 1].tolist() == [40.0, 7.0]
+    assert np.isnan(read_clocks(features[[]])).all()
+    assert features["deal_age_days"].tolist() == [40.0, 7.0]
 
 
 def test_nobody_is_at_risk_after_the_closing_or_the_training_moment() -> None:
