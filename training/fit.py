@@ -1,7 +1,7 @@
 """Train: from the CRM's dated facts to a bundle that is judged, registered and, through the gate, promoted."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -273,6 +273,12 @@ def choose_fallback(
     return None if best == MODEL else best
 
 
+def losses_to_compare(evaluation: Evaluation, baselines: Iterable[str], fallback: str | None) -> dict[str, float]:
+    """Log loss of "model" and of the baselines as the gate asks for it: where one chance serves, the model is that."""
+    losses = {name: evaluation.log_loss_of(name) for name in (MODEL, *baselines)}
+    return losses | ({MODEL: evaluation.log_loss_of(ONE_CHANCE)} if fallback == ONE_CHANCE else {})
+
+
 def _judge(workspace: Path, tables: CrmTables, fitted: Fitted, promote: Promote, *, is_past: bool) -> Verdict:
     """The gate's verdict on a written candidate."""
     card = fitted.bundle.manifest
@@ -280,9 +286,7 @@ def _judge(workspace: Path, tables: CrmTables, fitted: Fitted, promote: Promote,
     contest = None
     if champion is not None and len(fitted.evaluation.judged):
         contest = _contest(workspace, champion, tables, fitted)
-    losses = {name: fitted.evaluation.log_loss_of(name) for name in (MODEL, *card["baselines"])}
-    if card["fallback"] == ONE_CHANCE:
-        losses[MODEL] = fitted.evaluation.log_loss_of(ONE_CHANCE)
+    losses = losses_to_compare(fitted.evaluation, card["baselines"], card["fallback"])
     objections = find_objections(losses, contest)
     has_champion = champion is not None
     return decide(

@@ -15,7 +15,8 @@ from models.bundle import ONE_CHANCE
 from models.curves import Curves
 from models.hazard import HazardMargins
 from training.evaluate import PastFit, Snapshots, evaluate, share_won
-from training.fit import choose_fallback
+from training.fit import choose_fallback, losses_to_compare
+from training.gate import find_objections
 from training.picking import WORTH_HAVING, Picking, tell_apart
 
 FITTED_AT = pd.Timestamp("2025-10-01", tz="UTC")
@@ -78,6 +79,24 @@ def test_a_baseline_that_is_better_than_one_chance_for_all_serves():
     knowing = np.clip(judged["won"].to_numpy(), 0.01, 0.99)
     all_knowing = evaluate([replace(fit, baselines={**fit.baselines, "naive_bayes": knowing})], KNOWN_AT)
     assert choose_fallback(all_knowing, {"naive_bayes": None}, picking_of(fit)) == "naive_bayes"
+
+
+def test_the_gate_compares_baselines_with_the_one_chance_that_serves_not_with_the_model_that_does_not():
+    fit = fit_that_says(np.where(np.arange(3000) % 2 == 0, 0.4, 0.6), np.full(3000, 0.5))
+    evaluation = evaluate([fit], KNOWN_AT)
+    even, own = evaluation.log_loss_of(ONE_CHANCE), evaluation.log_loss_of("model")
+    between = (even + own) / 2
+    assert even < between < own
+    # A baseline that always says the same has the log loss wanted where its chance is a little off.
+    share, chances = evaluation.judged["won"].mean(), np.linspace(0.01, 0.5, 5000)
+    said = chances[np.argmin(np.abs(-share * np.log(chances) - (1 - share) * np.log1p(-chances) - between))]
+    judged = evaluation.judged.assign(base_rate=said)
+    evaluation = replace(evaluation, judged=judged)
+    served = losses_to_compare(evaluation, ["base_rate"], ONE_CHANCE)
+    assert served["model"] == even < served["base_rate"] < own
+    assert find_objections(served, None) == []
+    [objection] = find_objections(losses_to_compare(evaluation, ["base_rate"], None), None)
+    assert objection.startswith("the baseline base_rate is not beaten")
 
 
 def test_with_closings_of_one_kind_alone_there_is_nothing_to_tell_apart():
