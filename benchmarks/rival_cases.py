@@ -41,8 +41,8 @@ from training.win_model import ColumnKind, WinModel
 
 TRAINED_ON = date(2026, 1, 5)
 ENDED_ON = date(2026, 4, 6)
-LOOKS, DAYS_BETWEEN, FUTURES = 6, 14, 100
-COMPANY = CompanyConfig(n_reps=12, n_teams=2, deals_per_week=16)
+LOOKS, DAYS_BETWEEN, FUTURES = 3, 28, 50
+COMPANY = CompanyConfig(n_reps=6, n_teams=2, deals_per_week=6)
 WEEKS_SINCE_SHIFT = 17
 FOLDS = 10
 
@@ -82,7 +82,7 @@ def splits_of(case: str, *, seeds: int) -> Splits:
 
 
 def company_split(seed: int, *, shifted: bool) -> Split:
-    """A simulated company, asked on six days of the quarter after training; the truth from futures of each day."""
+    """A simulated company, asked on three days of the quarter after training; the truth from futures of each day."""
     shift = TRAINED_ON - timedelta(weeks=WEEKS_SINCE_SHIFT) if shifted else None
     state = simulate(replace(COMPANY, seed=seed, regime_shift_on=shift), TRAINED_ON)
     tables = export(state)

@@ -5,7 +5,7 @@ Poisson trees and a ridge Poisson regression, both fitted to what the pooled rat
 deals both stay near zero and the pooled rates remain.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,21 +80,28 @@ class HazardModel:
 
     def margins(self, features: pd.DataFrame, calendar: Calendar) -> HazardMargins:
         """What each learner says, to be blended."""
+        return self.margins_of([self.intensities], features, calendar)[0]
+
+    def margins_of(
+        self, learners: Sequence[Mapping[str, Intensity]], features: pd.DataFrame, calendar: Calendar
+    ) -> list[HazardMargins]:
+        """The same of several learners in the place of the model's own: bin rows are made once for all."""
         grid = build_grid(features["as_of"], calendar, self.bins)
         encoded, clocks = self.encoder.transform(features), read_clocks(features)
         shape = (len(features), grid.base.shape[1])
-        trees = {cause: np.zeros(shape) for cause in CAUSES}
-        linear = {cause: np.zeros(shape) for cause in CAUSES}
+        trees, linear = ([{cause: np.zeros(shape) for cause in CAUSES} for _ in learners] for _ in range(2))
         for start in range(0, len(features), _SNAPSHOTS_AT_ONCE):
             part = slice(start, start + _SNAPSHOTS_AT_ONCE)
             rows = bin_rows(encoded[part], clocks[part], replace(grid, group=grid.group[part]))
             regressors = self.design.regressors(rows)
-            for cause, intensity in self.intensities.items():
-                trees[cause][part] = intensity.tree_margin(rows).reshape(-1, shape[1])
-                # Row by row: a matrix product's last digits depend on what other rows there are.
-                linear[cause][part] = np.vecdot(regressors, intensity.coefficients).reshape(-1, shape[1])
+            for its, by_trees, by_line in zip(learners, trees, linear, strict=True):
+                for cause, intensity in its.items():
+                    by_trees[cause][part] = intensity.tree_margin(rows).reshape(-1, shape[1])
+                    # Row by row: a matrix product's last digits depend on what other rows there are.
+                    by_line[cause][part] = np.vecdot(regressors, intensity.coefficients).reshape(-1, shape[1])
         pooled = self.pooled.log_intensities(stage_of(features), grid.base[grid.group])
-        return HazardMargins(grid.rows(), pooled, trees, linear)
+        edges = grid.rows()
+        return [HazardMargins(edges, pooled, *each) for each in zip(trees, linear, strict=True)]
 
     def with_weight(self, weight_linear: float) -> "HazardModel":
         """The same learners, blended otherwise."""

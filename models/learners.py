@@ -10,6 +10,7 @@ import lightgbm as lgb
 import numpy as np
 
 from models.bins import BIN_INPUTS, CAUSES, CLOCKS
+from models.contributions import TreeTable, add_up, tree_tables
 from models.directions import allowed_direction
 from models.linear import LinearDesign, fit_poisson, sample_rows
 
@@ -104,7 +105,13 @@ class Intensity:
         """(r, k+1) TreeSHAP of the same by input, the constant last."""
         if self.trees is None or not len(rows):
             return np.zeros((len(rows), rows.shape[1] + 1))
+        if self._tables is not None:
+            return add_up(self._tables, rows)
         return np.asarray(self.trees.predict(rows, pred_contrib=True, num_threads=1), dtype=float)
+
+    @cached_property
+    def _tables(self) -> tuple[TreeTable, ...] | None:
+        return None if self.trees is None else tree_tables(self.trees)
 
     def to_dict(self) -> dict[str, Any]:
         trees = None if self.trees is None else self.trees.model_to_string()

@@ -150,29 +150,21 @@ def tell_reasons(
     won from the same stage. Features that no audience may read, or that the catalogue does not know, are passed over;
     so are effects that would show as 0.0 points.
     """
-    readable = {
-        name: column
-        for column, name in enumerate(explanation.groups)
+    names = [
+        name
+        for name in explanation.groups
         if name in catalogue and name in features and catalogue[name].audience in audiences
-    }
-    stages = stage_of(features)
-    told = []
-    for row in range(len(features)):
-        effects = {name: float(explanation.effects[row, column]) for name, column in readable.items()}
-        stage = stages.iloc[row]
-        told.append(
-            [
-                {
-                    "feature": name,
-                    "text": feature_sentence(
-                        name, catalogue[name], features[name].iloc[row], usual=typical.of(name, stage)
-                    ),
-                    "effect": effect,
-                }
-                for name, effect in strongest_topics(effects, catalogue)
-            ]
-        )
-    return told
+    ]
+    columns = [explanation.groups.index(name) for name in names]
+    values, stages = {name: features[name].to_numpy() for name in names}, stage_of(features).to_numpy()
+
+    def tell(row: int, name: str, effect: float) -> dict[str, Any]:
+        usual = typical.of(name, stages[row])
+        text = feature_sentence(name, catalogue[name], values[name][row], usual=usual)
+        return {"feature": name, "text": text, "effect": effect}
+
+    strongest = _strongest(explanation.effects[:, columns], names, catalogue, names)
+    return [[tell(row, name, effect) for name, effect in its] for row, its in enumerate(strongest)]
 
 
 def strongest_topics(
@@ -185,16 +177,29 @@ def strongest_topics(
     effects : of features, in points.
     tellers : features that may tell; topics without one that points the same way are left out. Default all.
     """
-    topics: dict[str, list[str]] = {}
-    for name in effects:
-        topics.setdefault(catalogue[name].topic or name, []).append(name)
-    told = []
-    for names in topics.values():
-        effect = sum(effects[name] for name in names)
-        able = [name for name in names if (tellers is None or name in tellers) and effects[name] * effect > 0]
-        if able and abs(effect) >= SMALLEST_EFFECT:
-            told.append((max(able, key=lambda name: abs(effects[name])), effect))
-    return sorted(told, key=lambda each: -abs(each[1]))[:AT_MOST]
+    names = list(effects)
+    [told] = _strongest(np.array([list(effects.values())]), names, catalogue, names if tellers is None else tellers)
+    return told
+
+
+def _strongest(
+    effects: np.ndarray, names: Sequence[str], catalogue: Mapping[str, TellableFeature], tellers: Collection[str]
+) -> list[list[tuple[str, float]]]:
+    """`strongest_topics` of many deals: effects (n, names)."""
+    topics: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        topics.setdefault(catalogue[name].topic or name, []).append(place)
+    able = np.array([name in tellers for name in names])
+    totals, told_by = np.zeros((2, len(effects), len(topics)))
+    for topic, places in enumerate(topics.values()):
+        its = effects[:, places]
+        total = its.cumsum(axis=1)[:, -1]
+        strength = np.where(able[places] & (its * total[:, None] > 0), np.abs(its), 0.0)
+        told_by[:, topic] = np.array(places)[strength.argmax(axis=1)]
+        totals[:, topic] = np.where(strength.any(axis=1) & (np.abs(total) >= SMALLEST_EFFECT), total, 0.0)
+    first = np.argsort(-np.abs(totals), axis=1, kind="stable")[:, :AT_MOST]
+    chosen = zip(np.take_along_axis(told_by, first, axis=1), np.take_along_axis(totals, first, axis=1), strict=True)
+    return [[(names[int(place)], float(total)) for place, total in zip(*each, strict=True) if total] for each in chosen]
 
 
 def feature_sentence(name: str, declared: TellableFeature, value: Any, *, usual: float | None = None) -> str:
@@ -272,25 +277,18 @@ def _parts(model: HazardModel, features: pd.DataFrame, calendar: Calendar) -> di
     rows = bin_rows(model.encoder.transform(features), read_clocks(features), grid)
     names = group_names(model)
     place = np.array([names.index(name) for name in _groups_of_inputs(model)])
-    regressors = model.design.regressors(rows)
+    # Column by column from here on, so that columns lie together.
+    regressors = np.asfortranarray(model.design.regressors(rows))
     pooled = model.pooled.log_intensities(stage_of(features), base)
     parts = {}
     for cause, intensity in model.intensities.items():
-        by_input = intensity.tree_contributions(rows)
-        trees = np.column_stack([_by_group(by_input[:, :-1], place, len(names)), by_input[:, -1]])
-        by_regressor = regressors * intensity.coefficients
-        grouped = _by_group(by_regressor[:, 1:], place[model.design.owners], len(names))
-        linear = np.column_stack([grouped, by_regressor[:, 0]])
-        blended = (1 - model.weight_linear) * trees + model.weight_linear * linear
-        blended[:, names.index("stage")] += pooled[cause].ravel()
-        parts[cause] = blended.reshape(*base.shape, blended.shape[1])
+        blended = np.zeros((len(names) + 1, len(rows)))
+        share, last = 1 - model.weight_linear, len(names)
+        for column, group in zip(intensity.tree_contributions(rows).T, [*place, last], strict=True):
+            blended[group] += share * column
+        share, groups = model.weight_linear, [last, *place[model.design.owners]]
+        for column, coefficient, group in zip(regressors.T, intensity.coefficients, groups, strict=True):
+            blended[group] += (share * coefficient) * column
+        blended[names.index("stage")] += pooled[cause].ravel()
+        parts[cause] = blended.T.reshape(*base.shape, len(blended))
     return parts
-
-
-def _by_group(parts: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
-    """(r, groups) sums of each row's parts (r, k) by group (k,), the same to the last digit beside any other rows."""
-    order = np.argsort(group, kind="stable")
-    present, starts = np.unique(group[order], return_index=True)
-    sums = np.zeros((len(parts), groups))
-    sums[:, present] = np.add.reduceat(parts[:, order], starts, axis=1)
-    return sums

@@ -120,10 +120,8 @@ def _log_odds(
     calendar: Calendar,
 ) -> np.ndarray:
     """(bags, n) log-odds of winning within 365 days."""
+    said = model.margins_of(bags, features, calendar)
     won = [
-        calibration.apply(replace(model, intensities=bag).curves(features, calendar))
-        .probability_by(LONGEST_HORIZON)
-        .won
-        for bag in bags
+        calibration.apply(margins.blend(model.weight_linear)).probability_by(LONGEST_HORIZON).won for margins in said
     ]
     return logit(np.clip(won, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY))
