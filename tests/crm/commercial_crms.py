@@ -32,7 +32,7 @@ class Commercial:
     deal_id : the CRM's id of a deal, by its number.
     owner_id, account_id : the same of a seller and an account.
     writes : what is in the path or body of a request that writes scores.
-    region : the custom field that the company's deals have.
+    region : the custom field that the company's deals have; None where it reads none.
     stage : how the CRM names a stage.
     """
 
@@ -44,7 +44,7 @@ class Commercial:
     owner_id: Callable[[int], str]
     account_id: Callable[[int], str]
     writes: bytes
-    region: str
+    region: str | None
     stage: Callable[[str], str] = str
 
     def settings(self, url: str) -> tuple[str, ...]:
@@ -93,7 +93,10 @@ CREME = Commercial(
     (),
     ("DEALCAST_CREME_TOKEN", CREME_TOKEN),
     creme_id,
+    lambda number: str(70 + number),
+    lambda number: str(500 + number),
     b"/deal_score/scores",
+    None,
 )
 COMMERCIAL = (SALESFORCE, HUBSPOT, DYNAMICS, CREME)
 

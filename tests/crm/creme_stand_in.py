@@ -3,7 +3,7 @@
 What our app itself says is held against a real Creme in test_creme.py.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from invented_company import STAGES, Company, Deal, State
@@ -70,7 +70,7 @@ class CremeStandIn(StandIn):
         kinds = ["phases", "users", "organisations", "opportunities", "activities", "gone"]
         return {
             "system": "Creme 2.8.6, stood in for",
-            "now": datetime.now(UTC).isoformat(),
+            "now": (datetime.now(UTC) + timedelta(seconds=self.clock_ahead)).isoformat(),
             "base_currency": "EUR",
             "time_zone": "UTC",
             "pages": kinds,

@@ -85,7 +85,7 @@ def test_a_token_that_expires_on_the_way_is_renewed_or_named(connected):
 
 
 def test_a_line_that_dies_half_way_changes_nothing_and_the_next_sync_goes_on(connected):
-    trouble = {"salesforce": "cut", "hubspot": "half", "dynamics": "503"}[connected.crm.name]
+    trouble = {"salesforce": "cut", "hubspot": "half", "dynamics": "503", "creme": "half"}[connected.crm.name]
     connected.dealcast("connect", connected.crm.name, "tries=2")
     start = connected.proxy.requests
     connected.proxy.plan = lambda number, body: trouble if number > start + 8 else None
