@@ -110,7 +110,8 @@ def show_holdout(console: Console, document: Document) -> None:
 
 def show_push(console: Console, document: Document) -> None:
     """What was written into the CRM, and what it refused."""
-    console.print(f"Written {document['written']:,}, unchanged {document['unchanged']:,}")
+    withdrawn = f", withdrawn {document['withdrawn']:,}" if document["withdrawn"] else ""
+    console.print(f"Written {document['written']:,}, unchanged {document['unchanged']:,}{withdrawn}")
     refused = [(each["deal_id"], escape(each["reason"])) for each in document["failed"]]
     if refused:
         table(console, ("deal", "refused, tried again by the next push"), refused)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from crm.connectors.base import OutgoingScore
+from crm.connectors.base import Connector, OutgoingScore
 from crm.connectors.landing import fetch_and_import
 from crm.errors import Detail, OtherSideFailed, UsageError
 from crm.history import build_history, open_deals
@@ -15,7 +15,7 @@ from dealcast import connections
 from dealcast.holdout import withheld_deals
 from dealcast.session import Progress, Session
 from features.catalogue import BY_NAME
-from ledger.outbox import Waiting, enqueue, parked, settle, unpark, waiting
+from ledger.outbox import Waiting, enqueue, forget, parked, settle, unpark, waiting, written
 
 Document = dict[str, Any]
 SCORES_AT_ONCE = 200
@@ -96,17 +96,33 @@ def push(session: Session, name: str | None, *, again: bool = False, progress: P
             refused = connector.push([OutgoingScore(**vars(score), **ranges[score.deal_id]) for score in some])
             settle(engine, connection.name, some, refused, now=pd.Timestamp.now("UTC").as_unit("us"))
             failed |= refused
+        withdrawn, kept = _withdraw(session, connection.name, connector)
+        failed |= kept
         calls = connector.api_calls
     return {
         "connection": connection.name,
-        "written": len(to_write) - len(failed),
+        "written": len(to_write) - len(failed.keys() - kept.keys()),
         "unchanged": unchanged,
+        "withdrawn": withdrawn,
         "failed": [{"deal_id": deal_id, "reason": reason} for deal_id, reason in sorted(failed.items())],
         "parked": [
             {"deal_id": deal_id, "reason": why} for deal_id, why in sorted(parked(engine, connection.name).items())
         ],
         "api_calls": calls,
     }
+
+
+def _withdraw(session: Session, name: str, connector: Connector) -> tuple[int, dict[str, str]]:
+    """Take away what the CRM holds of teams that were held out since; how many, and why not, by deal."""
+    if not session.settings.access.holdout.share:
+        return 0, {}
+    engine, tables = session.ledger.engine, read_tables(session.workspace)
+    deals = tables.get("deals")
+    there = set(deals.loc[deals["deleted_at"].isna(), "deal_id"]) if "deleted_at" in deals else set(deals["deal_id"])
+    shown = sorted(written(engine, name) & withheld_deals(session, tables) & there)
+    kept = connector.withdraw(shown) if shown else {}
+    forget(engine, name, set(shown) - kept.keys())
+    return len(shown) - len(kept), kept
 
 
 def follow(session: Session, name: str | None, *, again: bool = False, progress: Progress) -> Iterator[Document]:

@@ -5,7 +5,7 @@ killed in between writes it again: writing twice is as good as once. One that wa
 parked: it stays here with the reason, and is not tried until somebody asks for it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,21 @@ def waiting(engine: Engine, connection: str) -> list[Waiting]:
     with reading(engine) as begun:
         rows = begun.execute(query.order_by(outbox.c.deal_id)).mappings().all()
     return [Waiting(**{**row, "reasons": tuple(row["reasons"]), "as_of": pd.Timestamp(row["as_of"])}) for row in rows]
+
+
+def written(engine: Engine, connection: str) -> set[str]:
+    """The deals whose score a CRM holds."""
+    mine = (outbox.c.connection == connection, outbox.c.written_probability.is_not(None))
+    with reading(engine) as begun:
+        return set(begun.execute(select(outbox.c.deal_id).where(*mine)).scalars())
+
+
+def forget(engine: Engine, connection: str, deals: Collection[str]) -> None:
+    """Note that a CRM holds no score of these deals any more, and that none waits."""
+    this = delete(outbox).where(outbox.c.connection == connection, outbox.c.deal_id == bindparam("this_deal"))
+    if deals:
+        with writing(engine) as begun:
+            begun.execute(this, [{"this_deal": deal_id} for deal_id in deals])
 
 
 def parked(engine: Engine, connection: str) -> dict[str, str]:

@@ -143,6 +143,15 @@ class Connector(Protocol):
         """
         ...
 
+    def withdraw(self, deal_ids: Sequence[str]) -> dict[str, str]:
+        """Take away what `push` wrote of these deals: nothing of a score is shown any more. Twice is as good as once.
+
+        Returns
+        -------
+        The reason why not, by deal_id, for each deal of which the CRM still holds a score.
+        """
+        ...
+
     def close(self) -> None:
         """End the connection."""
         ...

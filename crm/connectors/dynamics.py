@@ -10,7 +10,7 @@ import pandas as pd
 from crm.connectors import dynamics_rows as rows
 from crm.connectors.base import Batch, Fetch, Found, OutgoingScore, Row, in_batches
 from crm.connectors.dynamics_client import DynamicsClient, Part, Record, Table
-from crm.connectors.dynamics_history import Past
+from crm.connectors.dynamics_history import GONE, Past
 from crm.connectors.dynamics_reading import DEAL, Reading
 from crm.connectors.dynamics_scores import PLACES
 from crm.connectors.settings import WebSettings, listed, no_client
@@ -296,11 +296,20 @@ class DynamicsConnector:
         if lacking:
             step = "Create the columns (crm_modules/dynamics/README.md), or choose the other place: write_to=…"
             raise UsageError("Dynamics has no place for scores.", Detail(DEAL, None, lacking, step))
+        return self._send({score.deal_id: self._place.part(score) for score in scores})
+
+    def withdraw(self, deal_ids: Sequence[str]) -> dict[str, str]:
+        """Delete the rows of these deals' scores, or empty the columns; what is not there is as good as deleted."""
+        return self._send({deal_id: self._place.removal(deal_id) for deal_id in deal_ids})
+
+    def _send(self, parts: Mapping[str, Part]) -> dict[str, str]:
         failures: dict[str, str] = {}
-        for some in in_batches(scores, SCORES_AT_ONCE):
-            done = self._client.batch([self._place.part(score) for score in some])
-            told = zip(some, done, strict=True)
-            failures |= {score.deal_id: each.refusal for score, each in told if each.refusal is not None}
+        for some in in_batches(parts.items(), SCORES_AT_ONCE):
+            done = self._client.batch([part for _, part in some])
+            for (deal_id, part), each in zip(some, done, strict=True):
+                is_gone = part.method == "DELETE" and each.status == GONE
+                if each.refusal is not None and not is_gone:
+                    failures[deal_id] = each.refusal
         return failures
 
 

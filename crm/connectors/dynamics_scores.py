@@ -57,6 +57,12 @@ class Place:
         document = {name: value(score) for name, value in self.fields.items()}
         return Part("PATCH", self.path.format(score.deal_id), document, makes=self.makes)
 
+    def removal(self, deal_id: str) -> Part:
+        """The request that takes a score away: its row, or what stands in the columns."""
+        if self.makes:
+            return Part("DELETE", self.path.format(deal_id))
+        return Part("PATCH", self.path.format(deal_id), dict.fromkeys(self.fields))
+
 
 def _no_table(tables: Mapping[str, Table], columns: Mapping[str, Record]) -> str | None:
     there = "msdyn_predictivescore" in tables

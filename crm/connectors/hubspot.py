@@ -252,12 +252,16 @@ class HubSpotConnector:
             rule = "deals have the properties of crm_modules/hubspot"
             detail = Detail("deals", ", ".join(lacking), rule, "Create them (crm_modules/hubspot/README.md).")
             raise UsageError("HubSpot has no place for scores.", detail)
+        return self._update({each.deal_id: {name: v(each) for name, v in SCORE_PROPERTIES.items()} for each in scores})
+
+    def withdraw(self, deal_ids: Sequence[str]) -> dict[str, str]:
+        """Empty the properties of these deals, which HubSpot does where they are given an empty text."""
+        return self._update({deal_id: dict.fromkeys(SCORE_PROPERTIES, "") for deal_id in deal_ids})
+
+    def _update(self, values: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
         failures: dict[str, str] = {}
-        for some in in_batches(scores, SCORES_AT_ONCE):
-            values = [
-                (score.deal_id, {name: value(score) for name, value in SCORE_PROPERTIES.items()}) for score in some
-            ]
-            failures |= self._client.update("deals", values)
+        for some in in_batches(values.items(), SCORES_AT_ONCE):
+            failures |= self._client.update("deals", some)
         return failures
 
 

@@ -262,13 +262,17 @@ class SalesforceConnector:
             rule = f"{DEAL} has the fields of crm_modules/salesforce, and the user may edit them"
             step = "Deploy them and assign the permission set (crm_modules/salesforce/README.md)."
             raise UsageError("Salesforce has no place for scores.", Detail(DEAL, ", ".join(lacking), rule, step))
+        return self._update({each.deal_id: {name: v(each) for name, v in SCORE_FIELDS.items()} for each in scores})
+
+    def withdraw(self, deal_ids: Sequence[str]) -> dict[str, str]:
+        """Empty the fields of these deals."""
+        return self._update({deal_id: dict.fromkeys(SCORE_FIELDS) for deal_id in deal_ids})
+
+    def _update(self, values: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
         failures: dict[str, str] = {}
-        for some in in_batches(scores, SCORES_AT_ONCE):
-            records = [
-                {"Id": score.deal_id} | {name: value(score) for name, value in SCORE_FIELDS.items()} for score in some
-            ]
-            told = self._client.update(DEAL, records)
-            failures |= {score.deal_id: why for score, why in zip(some, told, strict=True) if why is not None}
+        for some in in_batches(values.items(), SCORES_AT_ONCE):
+            told = self._client.update(DEAL, [{"Id": deal_id, **fields} for deal_id, fields in some])
+            failures |= {deal_id: why for (deal_id, _), why in zip(some, told, strict=True) if why is not None}
         return failures
 
 

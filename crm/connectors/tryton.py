@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pandas as pd
 
-from crm.connectors.base import OVERLAP, Batch, Fetch, Found, OutgoingScore, Row
+from crm.connectors.base import OVERLAP, Batch, Fetch, Found, OutgoingScore, Row, in_batches
 from crm.connectors.transport import Patience, Transport
 from crm.connectors.tryton_history import Revision, read_revisions, read_told_revisions
 from crm.connectors.tryton_rows import (
@@ -286,9 +286,23 @@ class TrytonConnector:
             step = f"Install the module (docs/crm.md), or: dealcast connect tryton … write_to={STOCK_FIELD}"
             raise UsageError("Tryton has no table for scores.", Detail("write_to", SCORE_TABLE, rule, step))
         failures: dict[str, str] = {}
-        for place in range(0, len(scores), SCORES_AT_ONCE):
-            failures |= self._write(scores[place : place + SCORES_AT_ONCE])
+        for some in in_batches(scores, SCORES_AT_ONCE):
+            failures |= self._write(some)
         return failures
+
+    def withdraw(self, deal_ids: Sequence[str]) -> dict[str, str]:
+        """Delete the scores of these deals; the stock field, which may not be empty, gets what Tryton gives new ones."""
+        ids = [int(deal_id) for deal_id in deal_ids]
+        model, column = (DEAL, "id") if self._write_to == STOCK_FIELD else (SCORE, "opportunity")
+        for some in in_batches(ids, SCORES_AT_ONCE):
+            found = self._session.ids(model, [[column, "in", some]])
+            if found and self._write_to == STOCK_FIELD:
+                self._session.call(
+                    f"model.{DEAL}.write", found, self._session.call(f"model.{DEAL}.default_get", [STOCK_FIELD])
+                )
+            elif found:
+                self._session.call(f"model.{SCORE}.delete", found)
+        return {}
 
     def _write(self, scores: Sequence[OutgoingScore]) -> dict[str, str]:
         """All in one call; if Tryton refuses, each half alone, down to the ones it refuses."""
@@ -326,6 +340,8 @@ def _score_record(score: OutgoingScore) -> dict[str, object]:
     return {
         "opportunity": int(score.deal_id),
         "probability": score.win_probability,
+        "low": score.win_probability_low,
+        "high": score.win_probability_high,
         "change": score.score_change,
         "reasons": "\n".join(score.reasons),
         "as_of": score.as_of.isoformat(),

@@ -131,6 +131,10 @@ class WarehouseConnector:
         detail = Detail("warehouse", None, "scores go into a CRM", step)
         raise UsageError("Scores are not written into a warehouse.", detail)
 
+    def withdraw(self, deal_ids: Sequence[str]) -> dict[str, str]:
+        """Nothing to do: a warehouse has taken no scores."""
+        return {}
+
     def _shelf(self, connection: sa.Connection) -> "_Shelf":
         look = sa.inspect(connection)
         names = [*look.get_table_names(self._schema), *look.get_view_names(self._schema)]

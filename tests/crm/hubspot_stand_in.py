@@ -253,7 +253,7 @@ class HubSpotStandIn(StandIn):
         return {
             deal_id(deal.number): float(str(deal.written["dealcast_win_probability"]))
             for deal in self.company.deals
-            if deal.written
+            if deal.written.get("dealcast_win_probability")
         }
 
 

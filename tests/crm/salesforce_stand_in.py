@@ -299,5 +299,5 @@ class SalesforceStandIn(StandIn):
         return {
             deal_id(deal): float(str(deal.written["Win_Probability__c"])) / 100
             for deal in self.company.deals
-            if deal.written
+            if deal.written.get("Win_Probability__c") is not None
         }

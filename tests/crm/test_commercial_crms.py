@@ -171,6 +171,22 @@ def test_a_push_cut_off_half_way_goes_on_with_the_rest(pushing):
     assert pushing.stand_in.scores() == dict.fromkeys(deals, 0.4)
 
 
+def test_scores_of_a_team_that_is_held_out_later_are_taken_back_and_written_again_when_it_is_not(pushing):
+    deals, settings = open_ids(pushing.dealcast.workspace), pushing.dealcast.workspace / "settings.toml"
+    pushing.dealcast("push")
+    settings.write_text("[holdout]\nshare = 0.999999")  # the one team there is sees no scores
+    kept, *others = deals
+    pushing.stand_in.refuses[kept] = "the record is locked"
+    told = pushing.dealcast("push")
+    assert (told["written"], told["withdrawn"]) == (0, len(others))
+    assert [each["deal_id"] for each in told["failed"]] == [kept] and pushing.stand_in.scores().keys() == {kept}
+    pushing.stand_in.refuses.clear()
+    assert pushing.dealcast("push")["withdrawn"] == 1 and pushing.stand_in.scores() == {}
+    assert pushing.dealcast("push")["withdrawn"] == 0
+    settings.unlink()
+    assert pushing.dealcast("push")["written"] == len(deals)
+
+
 def test_a_deal_that_is_refused_is_named_with_its_reason_and_the_others_are_written(pushing):
     refused, *others = open_ids(pushing.dealcast.workspace)
     pushing.stand_in.refuses[refused] = "a validation rule says no"

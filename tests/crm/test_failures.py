@@ -17,6 +17,7 @@ from crm.connectors.landing import fetch_and_import
 from crm.connectors.tryton import TrytonSettings
 from crm.store import current_version, read_tables
 from dealcast import exchange
+from dealcast.connections import opened, read_connection
 
 pytestmark = pytest.mark.slow
 
@@ -202,6 +203,17 @@ def test_only_scores_that_moved_enough_are_written_again(pushing, scored_small_c
     publish(dealcast.workspace, [first, *others], 0.415)
     assert dealcast("push")["written"] == len(others) + 1
     assert set(scores_in(scored_small_crm).values()) == {0.415}
+    (row,) = scored_small_crm.rows("sale.opportunity.score", ["low", "high"], [["opportunity", "=", int(first)]])
+    assert (row["low"], row["high"]) == (0.3, 0.3)
+    assert withdrawn(dealcast, others) == withdrawn(dealcast, others) == {}
+    assert scores_in(scored_small_crm).keys() == {first}
+
+
+def withdrawn(dealcast, deals: list[str]) -> dict[str, str]:
+    """Scores taken back, as of teams that are held out later; Tryton has no teams of its own."""
+    connection = read_connection(dealcast.workspace, "tryton")
+    with opened(dealcast.workspace, connection) as connector:
+        return connector.withdraw(deals)
 
 
 def test_the_stock_field_is_written_only_on_request_and_then_is_no_longer_read(small_crm, dealcast):
@@ -219,3 +231,6 @@ def test_the_stock_field_is_written_only_on_request_and_then_is_no_longer_read(s
     assert {row["conversion_probability"] for row in rows} == {0.4321}
     dealcast("sync")
     assert 0.4321 not in read_tables(dealcast.workspace).get("deals")["conversion_probability"].tolist()
+    assert withdrawn(dealcast, deals) == {}
+    rows = small_crm.rows("sale.opportunity", ["conversion_probability"], [["id", "in", [int(d) for d in deals]]])
+    assert {row["conversion_probability"] for row in rows} == {0.5}  # what Tryton gives new ones

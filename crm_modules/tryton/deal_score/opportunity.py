@@ -24,6 +24,8 @@ class Score(ModelSQL, ModelView):
         domain=[("probability", ">=", 0), ("probability", "<=", 1)],
         help="Chance to be won within a year, 0 to 1.",
     )
+    low = fields.Float("Low", help="The range that holds the probability itself 9 times in 10 begins here.")
+    high = fields.Float("High", help="And ends here.")
     change = fields.Float("Change", help="Points (0 to 100) against a week or more before.")
     reasons = fields.Text("Reasons", help="Why, one reason a line, the strongest first.")
     as_of = fields.Timestamp("As of", required=True, help="What was known then, in UTC.")
