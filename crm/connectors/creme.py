@@ -9,13 +9,11 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from crm.connectors.base import Batch, Fetch, Found, OutgoingScore, in_batches
+from crm.connectors.base import OVERLAP, Batch, Fetch, Found, OutgoingScore, in_batches
 from crm.connectors.settings import WebSettings
-from crm.connectors.transport import Answer, Patience, Transport
+from crm.connectors.transport import Answer, Transport
 from crm.errors import Detail, OtherSideFailed
 
-# A transaction may become visible later than the instant it stamped on its rows.
-OVERLAP = pd.Timedelta(10, "min")
 SCORES_AT_ONCE = 200
 OK, UNAUTHORIZED, NOT_FOUND = 200, 401, 404
 GONE = "gone"
@@ -35,8 +33,7 @@ class CremeSettings(WebSettings):
 
     def open(self, token: str) -> "CremeConnector":
         """A connection; nothing is sent yet."""
-        patience = Patience(self.timeout_seconds, self.tries, self.pause_seconds)
-        return CremeConnector(Transport(self.url, patience), token)
+        return CremeConnector(Transport(self.url, self.patience), token)
 
 
 class CremeConnector:
@@ -102,6 +99,12 @@ class CremeConnector:
         for some in in_batches(scores, SCORES_AT_ONCE):
             refused |= self._ask("scores", scores=[_record(score) for score in some])["refused"]
         return refused
+
+    def withdraw(self, deal_ids: Sequence[str]) -> dict[str, str]:
+        """Take scores out of the app's table, 200 a call."""
+        for some in in_batches(deal_ids, SCORES_AT_ONCE):
+            self._ask("withdraw", deals=some)
+        return {}
 
     def _ask(self, what: str, **asked: object) -> Mapping[str, Any]:
         answer = self._transport.post(f"/deal_score/{what}", asked, self._headers)

@@ -291,7 +291,7 @@ class TrytonConnector:
         return failures
 
     def withdraw(self, deal_ids: Sequence[str]) -> dict[str, str]:
-        """Delete the scores of these deals; the stock field, which may not be empty, gets what Tryton gives new ones."""
+        """Delete the scores of these deals; the stock field, which may not be empty, gets Tryton's default."""
         ids = [int(deal_id) for deal_id in deal_ids]
         model, column = (DEAL, "id") if self._write_to == STOCK_FIELD else (SCORE, "opportunity")
         for some in in_batches(ids, SCORES_AT_ONCE):

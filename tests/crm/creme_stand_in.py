@@ -55,6 +55,10 @@ class CremeStandIn(StandIn):
             return Told(self.about())
         if what == "scores":
             return Told({"refused": self.take(asked.document["scores"])})
+        if what == "withdraw":
+            for deal in self.company.deals:
+                deal.written = {} if deal_id(deal.number) in asked.document["deals"] else deal.written
+            return Told({})
         kind = what.removeprefix("pages/")
         found = self.records(kind, asked.document["since"], asked.document["until"])
         after, later = asked.document["after"] or 0, []
@@ -97,7 +101,8 @@ class CremeStandIn(StandIn):
             return [(place, {"stages": [row]}) for place, row in enumerate(rows, start=1)]
         if kind == "users":
             return [
-                (70 + n, {"users": [{"user_id": str(70 + n), "name": f"Seller {n}"}]}) for n in range(company.sellers)
+                (70 + n, {"users": [{"user_id": str(70 + n), "name": f"Seller {n}", "team": "North"}]})
+                for n in range(company.sellers)
             ]
         if kind == "organisations":
             return [

@@ -112,10 +112,11 @@ def test_creme_takes_every_score_once_and_names_what_it_does_not_know(showroom):
     score = {"probability": 0.5, "low": None, "high": None, "change": None, "reasons": [], "model": "m"}
     odd = [{**score, "deal_id": each, "as_of": now()} for each in ("999999", "x")]
     assert showroom.crm.ask("scores", scores=odd)["refused"] == dict.fromkeys(("999999", "x"), "no such opportunity")
+    assert showroom.crm.ask("withdraw", deals=["999999", "x"]) == {"withdrawn": 0}
 
 
 def test_nobody_reads_or_writes_without_the_token(showroom):
-    for what in ("about", "pages/opportunities", "scores"):
+    for what in ("about", "pages/opportunities", "scores", "withdraw"):
         for headers in ({}, {"authorization": "Bearer wrong"}):
             answer = httpx.post(f"{showroom.crm.url}/deal_score/{what}", json={}, headers=headers)
             assert answer.status_code == 401 and "deals" not in answer.text

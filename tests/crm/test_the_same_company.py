@@ -134,9 +134,7 @@ def test_the_same_tables_arrive_and_what_changes_follows_whatever_the_clocks_say
 def test_a_field_that_is_no_longer_there_is_told_and_what_was_read_of_it_stays(tmp_path, monkeypatch):
     company = invented_company(6)
     with in_every_crm(company, tmp_path, monkeypatch) as sources:
-        for source in filter(
-            lambda source: source.stand_in and source.crm.region, sources
-        ):  # a warehouse: test_warehouse.py
+        for source in (each for each in sources if each.stand_in and each.crm.region):  # warehouse: test_warehouse.py
             region = source.crm.region
             source.dealcast("connect", source.name, f"also_read={region}")
             source.sync()

@@ -12,4 +12,5 @@ urlpatterns = [
     re_path(r"^about$", views.about, name="deal_score__about"),
     re_path(rf"^pages/(?P<name>{'|'.join(PAGES)})$", views.page, name="deal_score__page"),
     re_path(r"^scores$", views.scores, name="deal_score__scores"),
+    re_path(r"^withdraw$", views.withdraw, name="deal_score__withdraw"),
 ]

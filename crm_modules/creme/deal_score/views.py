@@ -90,3 +90,10 @@ def scores(asked):
                 values["as_of"] = datetime.fromisoformat(values["as_of"])
                 Score.objects.update_or_create(deal_id=int(score["deal_id"]), defaults=values)
     return {"refused": refused}
+
+
+@for_dealcast
+def withdraw(asked):
+    """Take scores away again, whether there are any or not."""
+    numbers = [each for each in asked["deals"] if each.isdigit()]
+    return {"withdrawn": Score.objects.filter(deal_id__in=numbers).delete()[0]}
