@@ -264,6 +264,10 @@ def digest(
         Path | None, typer.Option("--out", metavar="FOLDER", help="Where the files go; by default in the workspace.")
     ] = None,
     locale: Annotated[str, typer.Option("--locale", metavar="L", help="Its language: en-US, fr, ro.")] = "en-US",
+    currency: Annotated[
+        str | None,
+        typer.Option("--currency", metavar="CODE", help="In which money is told; default: the base currency."),
+    ] = None,
     url: Annotated[
         str | None, typer.Option("--url", metavar="URL", help="Where the service is for its readers, for links.")
     ] = None,
@@ -273,7 +277,8 @@ def digest(
 
     session: Session = context.obj
     with progress_of("digest") as progress:
-        document = digests.digest(session, user_id=user, out=out, locale=locale, address=url, progress=progress)
+        asked: Any = {"user_id": user, "out": out, "locale": locale, "currency": currency, "address": url}
+        document = digests.digest(session, **asked, progress=progress)
     session.hand_over(document, digests.show_digest)
 
 

@@ -8,14 +8,22 @@ from rich.console import Console
 from rich.markup import escape
 
 from crm.errors import Detail, UsageError
+from crm.money import Rate
 from dealcast.session import Progress, Session
 from serving.pages.digest import Digest, number_in_words, write_digest
 from serving.pages.words import LANGUAGES, Say, locale_of
-from serving.state import load_state
+from serving.state import State, load_state
 
 
 def digest(
-    session: Session, *, user_id: str | None, out: Path | None, locale: str, address: str | None, progress: Progress
+    session: Session,
+    *,
+    user_id: str | None,
+    out: Path | None,
+    locale: str,
+    currency: str | None,
+    address: str | None,
+    progress: Progress,
 ) -> dict[str, Any]:
     """The `digest` document, and the two files in the folder.
 
@@ -23,11 +31,12 @@ def digest(
     ----------
     user_id : with whose eyes it is written; None is the whole company's.
     out : default: `digest/` in the workspace.
+    currency : in which money is told, at the rate of the data's moment; by default the base currency.
     address : of the service, for links; by default the one of the settings.
 
     Raises
     ------
-    UsageError : no such language, or the folder cannot be made.
+    UsageError : no such language, no rate of the currency, or the folder cannot be made.
     NotFound : there is no such user.
     """
     if locale.replace("_", "-").split("-")[0] not in LANGUAGES:
@@ -39,8 +48,8 @@ def digest(
     progress("read and score", 0.0)
     state = load_state(session.workspace, session.ledger, holdout=session.settings.access.holdout)
     progress("write", 0.8)
-    calendar = state.tables.calendar
-    say = Say(locale_of(locale, ""), calendar.base_currency, str(calendar.time_zone))
+    rate = rate_for(state, currency)
+    say = Say(locale_of(locale, ""), rate.currency, str(state.tables.calendar.time_zone), rate.to_base)
     at = (address or f"http://{session.settings.host}:{session.settings.port}").rstrip("/")
     written = write_digest(state, session.ledger, user_id=user_id, say=say, now=session.now, address=at)
     files = write_files(folder, written, user_id)
@@ -57,6 +66,20 @@ def digest(
         "files": files,
         "summary": number_in_words(say, number),
     }
+
+
+def rate_for(state: State, currency: str | None) -> Rate:
+    """The rate of a currency at the data's moment.
+
+    Raises
+    ------
+    UsageError : none is known.
+    """
+    rate = state.rates.rate_of(currency or state.rates.base_currency, state.as_of)
+    if rate is None:
+        rule = f"one of {', '.join(state.rates.currencies)}, with a rate in exchange_rates by now"
+        raise UsageError(f"No rate of {currency} is known.", Detail("--currency", currency, rule, "Import its rates."))
+    return rate
 
 
 def write_files(folder: Path, written: Digest, user_id: str | None) -> list[Path]:

@@ -287,12 +287,11 @@ def test_no_cell_of_the_file_is_a_formula(served):
 # -- the digest ------------------------------------------------------------------------------------------------------
 
 
-def digest_of(served, user_id):
+def digest_of(served, user_id, say=None):
     from serving.pages.digest import write_digest
 
-    return write_digest(
-        served.state, served.ledger, user_id=user_id, say=served.say, now=NOW, address="https://deals.example"
-    )
+    about = {"say": say or served.say, "now": NOW, "address": "https://deals.example"}
+    return write_digest(served.state, served.ledger, user_id=user_id, **about)
 
 
 def test_the_digest_tells_the_forecast_of_the_api_in_both_shapes(served):
@@ -305,6 +304,14 @@ def test_the_digest_tells_the_forecast_of_the_api_in_both_shapes(served):
     assert not re.search(r"<(script|img|link)\b|url\(", digest.html)
     texts = [block["text"]["text"] for block in digest.slack["blocks"] if block["type"] == "section"]
     assert len(digest.slack["blocks"]) <= 50 and all(len(text) <= 3000 for text in texts)
+
+
+def test_the_digest_is_told_in_another_currency(served):
+    node = served.everything.post("/v1/forecast", json={"node_type": "company"}).json()["nodes"][0]
+    euros = replace(served.say, currency="EUR", rate=1.25)
+    digest = digest_of(served, None, euros)
+    for shape in (digest.html, json.dumps(digest.slack, ensure_ascii=False)):
+        assert served.say.short_money(node["mean"] / 1.25).replace("$", "€") in shape and "$" not in shape
 
 
 def test_the_digest_of_a_user_holds_no_deal_of_others(served):
@@ -335,6 +342,7 @@ def test_the_command_writes_both_files(served, tmp_path, capsys):
     assert [Path(file).exists() for file in document["files"]] == [True, True] and document["user"] == served.rep_id
     assert answer(["--workspace", str(workspace), "digest", "--user", "nobody"]) == 2
     assert answer(["--workspace", str(workspace), "digest", "--locale", "tlh"]) == 2
+    assert answer(["--workspace", str(workspace), "digest", "--currency", "XXX"]) == 2
 
 
 def test_a_crm_that_knows_of_deals_alone_has_pages_too(served):

@@ -1,5 +1,8 @@
 """One company that has lived with the service, one server of it and one browser, for all tests of the pages."""
 
+import fcntl
+import os
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -31,8 +34,14 @@ TRAINED_AS_OF = pd.Timestamp("2025-09-22", tz="UTC")
 
 @pytest.fixture(scope="session")
 def company(tmp_path_factory) -> Path:
-    """The workspace of the company; nothing in it is changed but by what pages write."""
-    return lived_company(tmp_path_factory.mktemp("lived") / "workspace", COMPANY, TRAINED_AS_OF)
+    """The workspace of the company, a copy of its own for each process of tests; only what pages write changes it."""
+    beside = tmp_path_factory.getbasetemp()
+    beside = beside.parent if "PYTEST_XDIST_WORKER" in os.environ else beside
+    with (beside / "lived.lock").open("w") as lock:  # whoever comes first makes it, for all processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (beside / "lived").exists():
+            lived_company(beside / "half", COMPANY, TRAINED_AS_OF).rename(beside / "lived")
+    return Path(shutil.copytree(beside / "lived", tmp_path_factory.mktemp("company") / "workspace"))
 
 
 @pytest.fixture(scope="session")
