@@ -12,12 +12,15 @@ import pandas as pd
 import pytest
 
 from crm.export import write_export
+from crm.store import read_tables
 from crm.synthetic import CompanyConfig, export, simulate
 from dealcast.cli import answer
-from dealcast.session import run
+from dealcast.demo import quarter_begun, replay_weeks
+from dealcast.session import Session, run
 from ledger.ledger import open_ledger
 from models.forecaster import FORECAST_COLUMNS
-from models.review import REVIEW_COLUMNS
+from models.outlook import line_through
+from models.review import REVIEW_COLUMNS, review_cuts
 from serving.schema import SCORE_COLUMNS
 
 pytestmark = pytest.mark.slow
@@ -340,6 +343,21 @@ def test_the_champion_can_be_promoted_and_rolled_back(workspace, trained):
     assert card["model_version"] == second and card["features"] and card["baselines"]
     assert refused(workspace, "models", "show", "nobody")[0] == 4
     assert refused(workspace, "models", "promote", "nobody")[0] == 4
+
+
+def test_the_demonstration_keeps_the_weeks_before_as_the_replays_they_are(workspace, trained):
+    done(workspace, "models", "promote", trained[2]["model_version"])
+    session, tables = Session(workspace, as_json=True), read_tables(workspace)
+    period = tables.calendar.period_of(tables.as_of)
+    assert str(period.start) == str(quarter_begun(session))
+    for _again in range(2):
+        replay_weeks(session)
+    cuts = [cut for cut in review_cuts(tables.calendar, period, tables.as_of) if cut < tables.as_of]
+    for kind in ("forecast", "scores"):
+        assert [head.as_of for head in session.ledger.publications(kind, basis="replayed")] == cuts
+        assert session.ledger.publications(kind, basis="published") == []
+    line = line_through(session.ledger, period, "company", "company", at=session.now)
+    assert len(line) == len(cuts) > 3 and set(line["basis"]) == {"replayed"}
 
 
 def test_a_promotion_is_told_in_words(workspace, trained, capsys):

@@ -127,7 +127,7 @@ def test_the_sliders_answer_as_the_what_if_of_the_api(served):
     as_it_is = text_of(served.everything.get(f"/what_if/{deal_id}", headers={"hx-request": "true"}))
     score = served.state.score_of[deal_id]
     assert served.say.percent(score["win_probability"]) in as_it_is and "points" not in as_it_is
-    from serving.pages.deal import proposal_of
+    from serving.pages.imagined import proposal_of
 
     stage_now = served.state.deal(deal_id)["stage"]
     page = text_of(

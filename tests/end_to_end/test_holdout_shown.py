@@ -15,7 +15,7 @@ from ledger.ledger import open_ledger
 from models.holdout import Holdout
 from serving.access import Access
 from serving.api import create_api
-from serving.pages.deal import proposal_of
+from serving.pages.imagined import proposal_of
 
 pytestmark = pytest.mark.slow
 

@@ -284,6 +284,9 @@ def test_nobody_comes_in_without_signing_in(browser, web):
     page.fill("#key", "dc_wrong")
     page.click("main form button")
     expect(page.get_by_text("This key opens nothing")).to_be_visible()
+    page.fill("#key", web.key())
+    page.click("main form button")
+    page.wait_for_url("**/review")
     context.close()
 
 
