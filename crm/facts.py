@@ -110,9 +110,10 @@ def build_states(tables: CrmTables, lives: DealLives) -> pd.DataFrame:
     deals = deals[~deals["deal_id"].isin(lives.left_out)].reset_index(drop=True)
     history = _history_of(tables, deals)
     facts, book = _deal_facts(deals, lives), read_stage_book(tables)
+    nothing, of_field = history.iloc[:0], dict(iter(history.groupby("field", sort=False)))
     pools, steps = {}, {}
     for field in deal_fields(deals):
-        rows = history[history["field"] == field]
+        rows = of_field.get(field, nothing)
         pools[field] = _pool(deals, rows, field, lives, book)
         steps[field] = _field_steps(tables, deals, rows, field, facts, lives, pools[field])
     return _wide(deals, facts, pools, steps)
@@ -147,6 +148,8 @@ def _deal_facts(deals: pd.DataFrame, lives: DealLives) -> _Deals:
 def _pool(deals: pd.DataFrame, rows: pd.DataFrame, field: str, lives: DealLives, book: StageBook) -> pd.Series:
     """All values a field's steps refer to: current, old and new ones; for `stage` also first open and closed ones."""
     like = deals[field]
+    if rows.empty and field != "stage":
+        return like
     parts = [like, typed_values(rows["old_value"], like), typed_values(rows["new_value"], like)]
     if field == "stage":
         parts += [book.first_open_of(pipelines_of(deals)), lives.closed_times["closed_stage"]]

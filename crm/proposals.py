@@ -28,6 +28,7 @@ NOT_LATER = {
 CORRECT = "correct the value"
 SHOWN = 80
 """Characters of a refused value that are repeated."""
+SIDES = ("old_value", "new_value")
 PARTIES = {"owner_id": "owner", "account_id": "account"}
 
 
@@ -89,8 +90,10 @@ def read_proposals(
     frames = {table: _read_part(reading, proposed, part) for part, table in PARTS.items()}
     good = frames["deals"][~frames["deals"]["_index"].isin(list(reading.errors))]
     frames = {name: rows[rows["_index"].isin(good["_index"])] for name, rows in frames.items()}
-    accounts = {*tables.get("accounts")["account_id"]} | {*_column(tables.get("deals"), "account_id").dropna()}
-    frames = _without_strangers(reading, frames, {"owner_id": owners, "account_id": accounts})
+    accounts = [tables.get("accounts")["account_id"], _column(tables.get("deals"), "account_id")]
+    frames = _without_strangers(
+        reading, frames, {"owner_id": [pd.Series(list(owners), dtype="str")], "account_id": accounts}
+    )
     place_of = dict(zip(frames["deals"]["deal_id"], frames["deals"]["_index"].astype(int), strict=True))
     small = {name: rows.drop(columns="_index").reset_index(drop=True) for name, rows in frames.items()}
     small["deals"] = _with_first_seen(small["deals"], tables, known, as_of)
@@ -187,19 +190,26 @@ def _check_moments(reading: _Reading, frame: pd.DataFrame, places: Sequence[str]
 
 
 def _without_strangers(
-    reading: _Reading, frames: Mapping[str, pd.DataFrame], known: Mapping[str, Collection[str]]
+    reading: _Reading, frames: Mapping[str, pd.DataFrame], known: Mapping[str, Sequence[pd.Series]]
 ) -> dict[str, pd.DataFrame]:
-    """Owners and accounts that nobody knows become unknown, and a warning says so."""
+    """Owners and accounts that nobody knows become unknown, and a warning says so.
+
+    Parameters
+    ----------
+    known : by field, columns whose values are known.
+    """
     deals, history = frames["deals"], frames["deal_history"]
     for name, party in PARTIES.items():
         if name not in deals:
             continue
-        strange = deals[name].notna() & ~deals[name].isin(list(known[name]))
+        named = pd.concat([deals[name], *(history.loc[history["field"] == name, side] for side in SIDES)]).dropna()
+        here = {each for column in known[name] for each in column[column.isin(named)]}
+        strange = deals[name].notna() & ~deals[name].isin(here)
         for index, value in zip(deals.loc[strange, "_index"], deals.loc[strange, name], strict=True):
             reading.warn(int(index), f"the {party} {value} is not known: what depends on the {party} is unknown")
         deals = deals.assign(**{name: deals[name].mask(strange)})
-        for side in ("old_value", "new_value"):
-            other = (history["field"] == name) & ~history[side].isin(list(known[name]))
+        for side in SIDES:
+            other = (history["field"] == name) & ~history[side].isin(here)
             history = history.assign(**{side: history[side].mask(other)})
     return {**frames, "deals": deals, "deal_history": history}
 
@@ -208,7 +218,8 @@ def _with_first_seen(
     deals: pd.DataFrame, tables: CrmTables, known: Collection[str], as_of: pd.Timestamp
 ) -> pd.DataFrame:
     """A deal that the store knows was first seen when it was; any other one is seen at this moment."""
-    stored = tables.get("deals").set_index("deal_id")
+    stored = tables.get("deals")
+    stored = stored[stored["deal_id"].isin(deals["deal_id"])].set_index("deal_id")
     never = pd.Series(pd.NaT, index=stored.index, dtype="datetime64[us, UTC]")
     seen = stored.get("_first_seen_at", never).reindex(deals["deal_id"]).set_axis(deals.index)
     return deals.assign(_first_seen_at=seen.where(deals["deal_id"].isin(list(known)), as_of))

@@ -66,6 +66,8 @@ def parse_values(raw_text: pd.Series, kind: Kind, calendar: Calendar) -> Parsed:
         return Parsed(raw_text.astype("str"), _no_problems(raw_text))
     # Each distinct text is read once: real columns repeat days, stages and amounts.
     codes, unique = pd.factorize(raw_text)
+    if not len(unique):
+        return Parsed(pd.Series(None, index=raw_text.index, dtype=DTYPES[kind]), _no_problems(raw_text))
     text = pd.Series(unique, dtype="str").str.strip()
     text = text.mask(text == "")
     readers = {"instant": _read_instants, "date": _read_dates, "boolean": _read_booleans}
@@ -126,9 +128,11 @@ def _read_dates(text: pd.Series, calendar: Calendar) -> Parsed:
 def _read_instants(text: pd.Series, calendar: Calendar) -> Parsed:
     timed = text.str.match(INSTANT_PATTERN).fillna(False).astype(bool)
     values = pd.to_datetime(text.where(timed).str.upper(), format="ISO8601", utc=True, errors="coerce").astype(INSTANT)
-    days = _read_dates(text.mask(timed), calendar)
-    values = values.mask(~timed, calendar.midnights(days.values))
-    problems = days.problems.str.replace(_RULES["date"], _RULES["instant"], regex=False)
+    problems = _no_problems(text)
+    if not timed.all():
+        days = _read_dates(text.mask(timed), calendar)
+        values = values.mask(~timed, calendar.midnights(days.values))
+        problems = days.problems.str.replace(_RULES["date"], _RULES["instant"], regex=False)
     problems[timed & values.isna()] = f"{_RULES['instant']}; {_RULES['day']}"
     return _explained(text, values, problems, "instant")
 
@@ -136,8 +140,9 @@ def _read_instants(text: pd.Series, calendar: Calendar) -> Parsed:
 def _explained(text: pd.Series, values: pd.Series, problems: pd.Series, kind: str) -> Parsed:
     """Name the two usual suspects: days written with slashes, and years that mean `never`."""
     refused = problems.notna()
-    slashes = refused & text.str.contains(r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}", regex=True).fillna(False).astype(bool)
-    problems[slashes] = f"{_RULES[kind]}; {_RULES['slashes']}"
+    if refused.any():
+        slashes = text.str.contains(r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}", regex=True).fillna(False).astype(bool)
+        problems[refused & slashes] = f"{_RULES[kind]}; {_RULES['slashes']}"
     out_of_range = values.notna() & ~values.dt.year.between(FIRST_YEAR, LAST_YEAR)
     problems[out_of_range] = _RULES["year"]
     return Parsed(values.mask(out_of_range), problems)
@@ -148,10 +153,12 @@ def _read_numbers(text: pd.Series, kind: Kind) -> Parsed:
     values = text.where(written).astype("float64")
     problems = _no_problems(text)
     refused = text.notna() & ~written
-    problems[refused] = _RULES["number"]
-    problems[refused & text.str.contains(r"\d,\d", regex=True).fillna(False).astype(bool)] = _RULES["comma"]
-    infinite = refused & text.str.lower().str.fullmatch(r"[+-]?(nan|inf|infinity)").fillna(False).astype(bool)
-    problems[infinite | np.isinf(values)] = _RULES["finite"]
+    if refused.any():
+        problems[refused] = _RULES["number"]
+        problems[refused & text.str.contains(r"\d,\d", regex=True).fillna(False).astype(bool)] = _RULES["comma"]
+        infinite = text.str.lower().str.fullmatch(r"[+-]?(nan|inf|infinity)").fillna(False).astype(bool)
+        problems[refused & infinite] = _RULES["finite"]
+    problems[np.isinf(values)] = _RULES["finite"]
     if kind == "integer":
         problems[problems.isna() & values.notna() & (values % 1 != 0)] = _RULES["integer"]
     if kind == "share":
