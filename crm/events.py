@@ -75,7 +75,7 @@ def check_rows(tables: CrmTables, table: str, rows: Sequence[Mapping[str, Any]],
     spec, stored = TABLES[table], tables.get(table)
     for place, row in enumerate(rows):
         for name in row:
-            if rule := _rule_of_name(name, spec):
+            if rule := _rule_of_name(name, spec, stored):
                 checked[place].details.append(Detail(name[:SHOWN], None, rule, "rename or remove it"))
     text = _text_of(spec, rows)
     declared = [name for name in text if name in spec.columns]
@@ -95,11 +95,14 @@ def check_rows(tables: CrmTables, table: str, rows: Sequence[Mapping[str, Any]],
     return checked
 
 
-def _rule_of_name(name: str, spec: TableSpec) -> str | None:
+def _rule_of_name(name: str, spec: TableSpec, stored: pd.DataFrame) -> str | None:
+    """What speaks against a field's name; nothing against one that an import brought."""
     if name in HIDDEN_COLUMNS:
         return "the name is used by dealcast itself"
-    if name not in spec.columns and not (
-        name.strip() == name != "" and name.isprintable() and len(name) < LONGEST_NAME
+    if (
+        name not in spec.columns
+        and name not in stored
+        and not (name.strip() == name != "" and name.isprintable() and len(name) < LONGEST_NAME)
     ):
         return f"a field's name is printable, without spaces around it, and shorter than {LONGEST_NAME} characters"
     return None

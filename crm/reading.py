@@ -204,11 +204,13 @@ def _read_csv(path: Path, spec: TableSpec, *, delimiter: str, encoding: str) -> 
     if encoding.lower() != "utf-8":
         content = content.decode(encoding).encode()
     content = content.removeprefix(b"\xef\xbb\xbf")
-    first_line = io.StringIO(content[: content.find(b"\n") + 1 or None].decode(), newline="")
-    header = next(csv.reader(first_line, delimiter=delimiter), None)
+    begin = csv.reader((line.decode() for line in io.BytesIO(content)), delimiter=delimiter)
+    header = next(begin, None)
     if not header:
         raise OSError("it is empty")
     names = _column_names(header)
+    if begin.line_num > 1:  # a column's name has a line break
+        return _read_csv_by_line(content, names, path, spec, delimiter=delimiter)
     lines = content.count(b"\n") + (not content.endswith(b"\n"))
     try:
         text = pa.csv.read_csv(
@@ -239,11 +241,13 @@ def _read_csv_by_line(content: bytes, names: list[str], path: Path, spec: TableS
     broken: list[tuple[int, list[str], str]] = []
     begins = 1
     try:
+        next(records)
+        begins = records.line_num + 1
         for record in records:
-            if begins > 1 and len(record) == len(names):
+            if len(record) == len(names):
                 good.append(record)
                 rows.append(begins)
-            elif begins > 1 and record:
+            elif record:
                 broken.append((begins, record, f"the row has {len(record)} values, the header {len(names)}"))
             begins = records.line_num + 1
     except csv.Error as error:

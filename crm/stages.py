@@ -57,7 +57,7 @@ def write_stages_to_fill(path: Path, deals: pd.DataFrame, deal_history: pd.DataF
     if seen["pipeline"].notna().any():
         rows["pipeline"] = seen["pipeline"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows.to_csv(path, index=False)
+    rows.to_csv(path, index=False, lineterminator="\r\n")
     detail = Detail(
         "stages",
         None,

@@ -56,7 +56,8 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     written = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         if path.suffix.lower() == ".csv":
-            frame.apply(_as_csv).to_csv(written, index=False)
+            # Lines end as spreadsheets have it: only then is a text with a carriage return quoted, not cut into rows.
+            frame.apply(_as_csv).to_csv(written, index=False, lineterminator="\r\n")
         else:
             pa.parquet.write_table(_as_arrow(frame), written)
         os.replace(written, path)

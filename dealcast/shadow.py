@@ -14,6 +14,7 @@ from crm.errors import DataUnusable, NoModel
 from crm.history import open_deals
 from crm.plain import to_plain
 from crm.tables import CrmTables
+from dealcast.documents import write_table
 from features.catalogue import feature_set_hash
 from models.bundle import Bundle, read_bundle
 from models.bundle_store import bundles_folder, find_challenger
@@ -59,7 +60,7 @@ def shadow_score(
     }
     folder = workspace / "shadow" / bundle.model_version
     folder.mkdir(parents=True, exist_ok=True)
-    both.to_csv(folder / f"{as_of:%Y%m%dT%H%M%SZ}.csv", index=False)
+    write_table(both, folder / f"{as_of:%Y%m%dT%H%M%SZ}.csv")
     with (workspace / "shadow" / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps({"at": to_plain(now), "as_of": to_plain(as_of), "champion": champion, **summary}) + "\n")
     return summary
