@@ -94,8 +94,12 @@ class Calendar:
         """The local days (naive midnights) on which instants fall; NaT stays NaT."""
         return instants.dt.tz_convert(self.time_zone).dt.tz_localize(None).dt.normalize().astype(DATE)
 
-    def parse_moment(self, text: str) -> pd.Timestamp:
+    def parse_moment(self, text: str, *, where: str = "moment") -> pd.Timestamp:
         """A moment as typed by a user: a date is its local midnight, a timestamp without an offset is UTC.
+
+        Parameters
+        ----------
+        where : the field or option it was typed in.
 
         Raises
         ------
@@ -113,7 +117,7 @@ class Calendar:
         except ValueError:
             pass
         rule = "a moment is a date (YYYY-MM-DD) or an ISO 8601 timestamp"
-        detail = Detail("moment", text, rule, "Write for example 2026-01-31 or 2026-01-31T09:00:00Z.")
+        detail = Detail(where, text, rule, "Write for example 2026-01-31 or 2026-01-31T09:00:00Z.")
         raise UsageError(f"{text!r} is not a moment.", detail)
 
     # -- periods -------------------------------------------------------------------------------------------------

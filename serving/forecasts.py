@@ -108,7 +108,7 @@ def moved_since(
     NoModel
         No model may speak for it.
     """
-    at = state.tables.calendar.parse_moment(since)
+    at = state.tables.calendar.parse_moment(since, where="since")
     if at >= state.as_of:
         rule = f"earlier than the data's moment, {to_plain(state.as_of)}"
         raise UsageError(

@@ -107,7 +107,7 @@ def moment_asked(state: State, as_of: str | None) -> pd.Timestamp:
     UsageError
         Not a moment, or later than the data's.
     """
-    at = state.as_of if as_of is None else state.tables.calendar.parse_moment(as_of)
+    at = state.as_of if as_of is None else state.tables.calendar.parse_moment(as_of, where="as_of")
     if at > state.as_of:
         detail = Detail("as_of", as_of, f"not later than the data's moment, {to_plain(state.as_of)}", "leave it out")
         raise UsageError("Nothing is known about that moment yet.", detail)

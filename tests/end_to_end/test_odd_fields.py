@@ -30,7 +30,6 @@ ODD = (
     *('we"ird; DROP TABLE deals;--', "o'clock", "select", "order by", "a\nb", "deals.stage", "field_0", "as_of"),
     *(
         "state_row",
-        "_index",
         "深い 気持ち ☃",
         "e\u0301té",
         "{value} {0} {value.__class__}",

@@ -49,6 +49,25 @@ def test_the_file_is_read_and_the_environment_wins(tmp_path: Path):
         ('[service]\nport = "1"\n', "[service] port", "correct the value"),
         ("[service]\nport = 70000\n", "[service] port", "choose a free port"),
         ("service = 3\n", "[service]", "did you mean service?"),
+        ("[service]\nport = true\n", "[service] port", "correct the value"),
+        ("[service]\nworkers = 0\n", "[service] workers", "one for each processor is enough"),
+        ('[service]\npublic_url = "dealcast.example.com"\n', "[service] public_url", "correct the address"),
+        ('[service]\npublic_url = "https://a.example/path"\n', "[service] public_url", "correct the address"),
+        ('[authority]\nexecutives = "ann@example.com"\n', "[authority] executives", "correct the value"),
+        ("[authority]\nadmins = [7]\n", "[authority] admins", "correct the value"),
+        ("[authority]\nexecutive = []\n", "[authority] executive", "did you mean executives?"),
+        ('[oidc]\nissuer = "https://id.example.com"\n', "[oidc] client_id", "add it, or remove [oidc]"),
+        ('[oidc]\nissuer = "http://id.example.com"\nclient_id = "a"\n', "[oidc] issuer", "correct the address"),
+        ('[panel]\nframe_ancestors = ["*"]\n', "[panel] frame_ancestors", "correct the address"),
+        (
+            '[panel]\nframe_ancestors = ["https://a.example\'; script-src *"]\n',
+            "frame_ancestors",
+            "correct the address",
+        ),
+        ("[limits]\nrequests_per_minute = -1\n", "[limits] requests_per_minute", "choose a number"),
+        ("[limits]\nfailures_per_minute = 0\n", "[limits] failures_per_minute", "choose a number"),
+        ("[holdout]\nshare = 1.0\n", "[holdout] share", "correct the value"),
+        ('[calls]\nblind_calls = "yes"\n', "[calls] blind_calls", "correct the value"),
     ],
 )
 def test_a_mistake_is_explained_where_it_stands(tmp_path: Path, text: str, where: str, next_step: str):
@@ -61,6 +80,13 @@ def test_a_mistake_is_explained_where_it_stands(tmp_path: Path, text: str, where
 def test_a_password_is_never_shown(tmp_path: Path):
     settings = read_settings(tmp_path, {"DEALCAST_LEDGER_URL": f"postgresql://me:{SECRET}@db/dealcast"})
     assert SECRET not in repr(settings) + settings.ledger_shown and "me" in settings.ledger_shown
+
+
+def test_every_mistake_of_a_file_is_told_at_once(tmp_path: Path):
+    write(tmp_path, '[servce]\nport = 1\n[limits]\nfailures_per_minute = 0\n[service]\nport = "x"\n')
+    with pytest.raises(UsageError) as refusal:
+        read_settings(tmp_path, {})
+    assert len(refusal.value.details) == 3
 
 
 def test_a_password_of_the_wrong_type_is_not_repeated_in_the_error(tmp_path: Path):
