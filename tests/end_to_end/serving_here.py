@@ -61,8 +61,8 @@ class RealServer:
                 self._command, cwd=self.log.parent, env=self._environment, stdout=written, stderr=subprocess.STDOUT
             )
 
-    def until_ready(self) -> None:
-        until(lambda: self.process.poll() is not None or (fetch(f"{self.url}/readyz") or (0,))[0] == 200, seconds=120)
+    def until_ready(self, seconds: float = 120) -> None:
+        until(lambda: self.process.poll() is not None or (fetch(f"{self.url}/readyz") or (0,))[0] == 200, seconds)
         assert self.process.poll() is None, self.log.read_text()
 
     @staticmethod
