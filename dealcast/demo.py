@@ -13,7 +13,10 @@ from crm.export import write_export
 from crm.plain import to_plain
 from crm.store import read_tables
 from crm.synthetic import CompanyConfig, export, simulate
-from dealcast import display, keys, steps
+from dealcast import keys, steps
+from dealcast.commands.data import show_findings
+from dealcast.commands.forecasts import show_deals, show_metrics
+from dealcast.display import money
 from dealcast.documents import write_table
 from dealcast.session import Session, progress_of
 from models.replays import replayed_nodes
@@ -113,7 +116,7 @@ def show_demo(console: Console, done: Demonstration) -> None:
     imported, trained, scored, forecast = (done.documents[name] for name in ("import", "train", "score", "forecast"))
     rows = sum(table["read"] for table in imported["tables"].values())
     console.print(f"\n[bold]A synthetic company[/]: {rows:,} rows in {escape(str(done.export))}, imported.")
-    display.show_findings(console, imported["findings"][:3])
+    show_findings(console, imported["findings"][:3])
 
     metrics, baselines = trained["metrics"], trained["baselines"]
     known = to_plain(trained["trained_as_of"])[:10]
@@ -121,20 +124,20 @@ def show_demo(console: Console, done: Demonstration) -> None:
         f"\n[bold]The model[/] {trained['model_version']}, trained with what was known on {known}: "
         "who wins this period? Log loss, lower is better."
     )
-    display.show_metrics(console, metrics, baselines)
+    show_metrics(console, metrics, baselines)
 
     scores = scored["scores"]
     brings = scores["period_win_probability"] * scores["expected_amount"]
     console.print(f"\n[bold]{len(scores):,} open deals[/], those that bring the most to this period:")
-    display.show_deals(console, scores.loc[brings.sort_values(ascending=False, kind="stable").index[:TOP_DEALS]])
+    show_deals(console, scores.loc[brings.sort_values(ascending=False, kind="stable").index[:TOP_DEALS]])
 
     nodes = forecast["nodes"]
     company = nodes[(nodes["node_type"] == "company") & (nodes["scope"] == "all")].iloc[0]
     period = f"{to_plain(forecast['period_start'])} to {to_plain(forecast['period_end'])}"
     console.print(
-        f"\n[bold]Bookings {period}[/]: {display.money(company['mean'])} expected, "
-        f"8 in 10 times between {display.money(company['p10'])} and {display.money(company['p90'])}; "
-        f"{display.money(company['won_to_date'])} are won already."
+        f"\n[bold]Bookings {period}[/]: {money(company['mean'])} expected, "
+        f"8 in 10 times between {money(company['p10'])} and {money(company['p90'])}; "
+        f"{money(company['won_to_date'])} are won already."
     )
     console.print(
         "What would have been said on the Mondays before was computed now, from what was known then: the pages show it "

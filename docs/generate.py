@@ -86,8 +86,7 @@ def commands_page() -> Iterator[str]:
         yield from ("", f"## {path}")
         yield from help_of(command, f"dealcast {path}")
     yield NOT_BUILT_INTRODUCTION
-    for group_name, names in RESERVED.items():
-        yield from (f"- `{group_name} {name}`".replace("` ", "`") for name in names)
+    yield from (f"- `{name}`" for name in RESERVED)
 
 
 def commands_below(group: Any, path: str) -> Iterator[tuple[str, Any]]:

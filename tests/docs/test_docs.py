@@ -60,9 +60,7 @@ def test_every_command_and_option_is_documented():
 
 def test_every_reserved_command_is_said_not_to_be_there_yet():
     missing = read("reference/commands.md").split("## Not built yet")[1]
-    for group, names in RESERVED.items():
-        for name in names:
-            assert f"- `{group} {name}`".replace("` ", "`") in missing
+    assert all(f"- `{name}`" in missing for name in RESERVED)
 
 
 @pytest.mark.parametrize("table", TABLES)
