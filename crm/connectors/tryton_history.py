@@ -5,6 +5,7 @@ Tryton keeps a copy of the whole row at every write, and reads any set of rows a
 moments asked for are the fewest such that each of these spans holds one.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from crm.connectors.base import in_batches
-from crm.connectors.tryton_rpc import Record, TrytonRefused, TrytonSession
+from crm.connectors.tryton_rpc import Record, TrytonRefused, TrytonSession, decoded
 
 JUST_BEFORE = pd.Timedelta(1, "us")
 RECORDS_AT_ONCE = 1000
 """Tryton refuses calls with more than 2000, unless it is told otherwise."""
+TOLD_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ def read_told_revisions(
     As `read_revisions`.
     """
     found: dict[int, list[Revision]] = defaultdict(list)
-    for some in in_batches(ids, RECORDS_AT_ONCE):
-        for record_id, at, values in session.call(f"model.{model}.past", some, list(fields)):
+    for some in in_batches(ids, TOLD_AT_ONCE):
+        for record_id, at, values in decoded(json.loads(session.call(f"model.{model}.past", some, list(fields)))):
             if at <= until:
                 record = None if values is None else {"id": record_id, **dict(zip(fields, values, strict=True))}
                 found[record_id].append(Revision(at, record))

@@ -126,7 +126,7 @@ class TrytonSession:
             said = _said(answer.document["error"])
             step = "See Tryton's own log, or give the user the access it lacks."
             raise TrytonRefused(f"Tryton refused: {said}", Detail(method, None, said, step))
-        return _decoded(answer.document.get("result"))
+        return decoded(answer.document.get("result"))
 
 
 def _said(error: Any) -> str:
@@ -150,10 +150,10 @@ def encoded_instant(moment: pd.Timestamp) -> dict[str, object]:
     return {"__class__": "datetime", **parts}
 
 
-def _decoded(value: Any) -> Any:
+def decoded(value: Any) -> Any:
     """Instants as UTC timestamps; days and decimals as the text that the contract's tables hold."""
     if isinstance(value, list):
-        return [_decoded(each) for each in value]
+        return [decoded(each) for each in value]
     if not isinstance(value, dict):
         return value
     kind = value.get("__class__")
@@ -164,4 +164,4 @@ def _decoded(value: Any) -> Any:
         return f"{value['year']:04d}-{value['month']:02d}-{value['day']:02d}"
     if kind == "Decimal":
         return value["decimal"]
-    return {name: _decoded(each) for name, each in value.items()}
+    return {name: decoded(each) for name, each in value.items()}

@@ -93,7 +93,8 @@ class Creme:
 
     def run(self, script: Path, said: Any) -> Any:
         """Run a script in Creme's own process, for what has no address; it reads a document and prints another."""
-        printed = manage(self.installed, self.folder, "shell", "--command", script.read_text(), said=json.dumps(said))
+        command = ("shell", "--command", script.read_text())
+        printed = manage(self.installed, self.folder, *command, said=json.dumps(said), **self.tells)
         return json.loads(printed.strip().splitlines()[-1])
 
     @contextmanager

@@ -1,12 +1,9 @@
 """What changes in Tryton is told to dealcast: once each, late if need be, and never at the seller's cost."""
 
-import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from listening import Everything, listening
 from showroom import until
 from tryton_company import decimal
 from tryton_here import Tryton, free_port
@@ -16,82 +13,6 @@ from crm.connectors.tryton import TrytonSettings
 pytestmark = pytest.mark.slow
 
 KEY = "a-key-of-the-tests"
-
-
-class Listener:
-    """Hears what dealcast would; answers as it does, or as it is told to.
-
-    Attributes
-    ----------
-    heard : events in the order in which they came, repeated ones included.
-    refuses : ids that are refused; statuses: answers to the next calls, before they are heard.
-    """
-
-    def __init__(self, port: int) -> None:
-        self.heard: list[dict] = []
-        self.refuses: set[str] = set()
-        self.statuses: list[int] = []
-        self.keys: set[str] = set()
-        self.is_mute = False
-        listener = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                events = json.loads(self.rfile.read(int(self.headers["content-length"])))["events"]
-                listener.keys.add(self.headers["x-api-key"])
-                status = listener.statuses.pop(0) if listener.statuses else 202
-                if status != 202:
-                    self.send_response(status)
-                    self.send_header("content-length", "0")
-                    self.end_headers()
-                    return
-                listener.heard += events
-                if listener.is_mute:  # it was taken, and nobody is told
-                    listener.is_mute = False
-                    self.close_connection = True
-                    return
-                rule = [{"where": "row.stage", "value": "x", "rule": "a stage", "next_step": "add it"}]
-                results = [
-                    {"event_id": each["event_id"], "status": "refused", "details": rule}
-                    if each["event_id"] in listener.refuses
-                    else {"event_id": each["event_id"], "status": "accepted", "details": []}
-                    for each in events
-                ]
-                body = json.dumps({"results": results}).encode()
-                self.send_response(202)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-
-    def told(self) -> dict[str, dict]:
-        """The events by id; what came twice must say the same."""
-        told: dict[str, dict] = {}
-        for event in list(self.heard):
-            assert told.setdefault(event["event_id"], event) == event
-        return told
-
-    def changes(self, deal_id: int) -> list[tuple]:
-        """Field, old and new value of what was told of a deal's history."""
-        rows = [event["row"] for event in self.told().values() if event["table"] == "deal_history"]
-        return [(r["field"], r["old_value"], r["new_value"]) for r in rows if r["deal_id"] == str(deal_id)]
-
-
-@contextmanager
-def listening(port: int) -> Iterator[Listener]:
-    listener = Listener(port)
-    thread = threading.Thread(target=listener.server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield listener
-    finally:
-        listener.server.shutdown()
-        listener.server.server_close()
-        thread.join()
 
 
 @pytest.fixture
@@ -229,13 +150,6 @@ def test_a_refused_change_waits_with_its_reason_and_does_not_hold_up_the_others(
         (cron,) = crm.rows("ir.cron", ["method"], [["method", "=", "deal_score.change|sweep"]])
         crm.call("ir.cron.run_once", [cron["id"]], crm.context)
         until(lambda: is_told(crm))
-
-
-class Everything:
-    """A set that holds whatever is asked for."""
-
-    def __contains__(self, _thing: object) -> bool:
-        return True
 
 
 def test_a_write_that_is_rolled_back_is_never_told_and_without_a_key_nothing_is_noted(crm, port):

@@ -6,6 +6,7 @@ Licence: GPL-3.0-or-later.
 """
 
 import datetime
+import json
 
 from sql import Column
 from sql.conditionals import Coalesce
@@ -13,6 +14,7 @@ from trytond import backend
 from trytond.model import fields
 from trytond.model.modelstorage import EvalEnvironment
 from trytond.pool import Pool, PoolMeta
+from trytond.protocols.jsonrpc import JSONEncoder
 from trytond.rpc import RPC
 from trytond.tools import cursor_dict
 from trytond.tools.domain_inversion import eval_domain
@@ -36,14 +38,15 @@ class Opportunity(metaclass=PoolMeta):
         """Every state of opportunities that the user may see: [id, since when, values of the fields in their order].
 
         In order of time for each; the values are null where it was deleted. Who may see an opportunity, or might have
-        when it was last there, may see its past.
+        when it was last there, may see its past. All of it as one JSON text: Tryton writes lists item by item, which
+        takes ten times as long as reading them.
         """
         Pool().get("ir.model.field.access").check(cls.__name__, names, "read")
         there = {one.id for one in cls.search([("id", "in", ids)])}
         states = list(cls._states(ids, names))
         ends = {number: at for number, at, values in states if values is None}
         seen = there | {number for number, at in ends.items() if number not in there and cls._was_visible(number, at)}
-        return [state for state in states if state[0] in seen]
+        return json.dumps([state for state in states if state[0] in seen], cls=JSONEncoder, separators=(",", ":"))
 
     @classmethod
     def _states(cls, ids, names):
