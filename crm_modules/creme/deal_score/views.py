@@ -45,6 +45,7 @@ def for_dealcast(view):
 @for_dealcast
 def about(asked):
     """What is there, and what time it is here."""
+    webhook.wake(again=True)  # whatever dealcast has not taken yet: now it is there
     deals = ContentType.objects.get_for_model(get_opportunity_model())
     oldest = HistoryLine.objects.filter(entity_ctype=deals).aggregate(oldest=Min("date"))["oldest"]
     return {
@@ -62,7 +63,6 @@ def about(asked):
 @for_dealcast
 def page(asked, name):
     """A page of what is asked for: `since` (null: everything), `until`, and `after`, what the page before said."""
-    webhook.wake(again=True)  # whatever dealcast has not taken yet: now it is there
     since = asked.get("since")
     start = datetime.fromisoformat(since) if since else None
     tables, then = PAGES[name](start, datetime.fromisoformat(asked["until"]), asked.get("after") or 0)
