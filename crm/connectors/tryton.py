@@ -253,15 +253,18 @@ class TrytonConnector:
 
     def _gone(self, present: Sequence[int], start: pd.Timestamp | None) -> set[int]:
         """Ids that may have been deleted (since a moment): their revisions tell."""
-        known: set[int] = set()
-        if start is not None:
-            known = set(self._session.ids(DEAL, [], {"_datetime": start}))
-        last = max([*present, *known], default=0)
+        last = max(present, default=0)
         # The last ones may be gone too: go on as long as any of the next ids ever was.
         while later := self._session.call(f"model.{DEAL}.history_revisions", list(range(last + 1, last + LOOK_AHEAD))):
             last = max(number for _, number, _ in later)
-        first = max(known, default=0) + 1
-        return (known | set(range(first, last + 1))) - set(present)
+        missing = set(range(1, last + 1)) - set(present)
+        if start is None:
+            return missing
+        gone: set[int] = set()
+        for some in in_batches(sorted(missing), LOOK_AHEAD):
+            revisions = self._session.call(f"model.{DEAL}.history_revisions", some)
+            gone |= {number for at, number, _ in revisions if at >= start}
+        return gone
 
     def _employees(self) -> dict[int, str]:
         """The employee behind each login, as far as the user may see them."""

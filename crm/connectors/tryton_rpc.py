@@ -9,7 +9,8 @@ import pandas as pd
 from crm.connectors.transport import Answer, Transport
 from crm.errors import Detail, OtherSideFailed
 
-PAGE_ROWS, PAGE_IDS = 1000, 10_000
+PAGE = 1000
+"""Records of a page: to list so many, Tryton looks at each as often as there are of them."""
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
 Record = dict[str, Any]
 Domain = Sequence[Any]
@@ -64,20 +65,20 @@ class TrytonSession:
         last = 0
         while True:
             beyond = [domain, [["id", ">", last]]] if domain else [["id", ">", last]]
-            asked = [beyond, 0, PAGE_ROWS, [["id", "ASC"]], list(fields)]
+            asked = [beyond, 0, PAGE, [["id", "ASC"]], list(fields)]
             page = self.call(f"model.{model}.search_read", *asked, context=context)
             if not page:
                 return
             yield page
             last = max(record["id"] for record in page)
 
-    def ids(self, model: str, domain: Domain, context: Context | None = None) -> list[int]:
-        """The ids of a model's records, ascending; far quicker than reading them, of the past above all."""
+    def ids(self, model: str, domain: Domain) -> list[int]:
+        """The ids of a model's records, ascending, far quicker than reading them."""
         found: list[int] = []
         while True:
             beyond = [["id", ">", found[-1] if found else 0]]
-            asked = [[domain, beyond] if domain else beyond, 0, PAGE_IDS, [["id", "ASC"]]]
-            page = self.call(f"model.{model}.search", *asked, context=context)
+            asked = [[domain, beyond] if domain else beyond, 0, PAGE, [["id", "ASC"]]]
+            page = self.call(f"model.{model}.search", *asked)
             if not page:
                 return found
             found += page
