@@ -51,12 +51,8 @@ def main() -> None:
 
 
 def take(web: Web) -> None:
-    """The pictures, in light and dark."""
+    """The pictures, in light and dark; the review last, when the callers' record has been worked out."""
     page = web.sign_in(name="Sales operations").page
-    look(page, "/review")
-    page.locator(".opener[aria-expanded=false]").first.click()
-    expect(page.locator("tr.depth-2").first).to_be_visible()
-    picture(page, "review", height=1130)
     look(page, "/changes")
     picture(page, "changes", height=830)
     look(page, "/deals")
@@ -66,17 +62,21 @@ def take(web: Web) -> None:
     page.locator("[hx-trigger=revealed]").first.scroll_into_view_if_needed()
     expect(page.locator(".change")).to_be_visible()
     picture(page, "deal", height=1330)
+    hers = web.sign_in(MANAGER, color_scheme="dark").page
+    look(hers, "/me")
+    hers.fill("#amount", CALLED)
+    hers.fill("#note", "Delta slips to April")
+    hers.get_by_role("button", name="Submit my call").click()
+    expect(hers.get_by_role("status")).to_be_visible()
+    look(hers, "/me")
+    picture(hers, "me-dark", height=930)
     pending = page.locator("#record-pending, #baselines-pending")
     until(lambda: look(page, "/accuracy") and not pending.count(), LONGEST_SECONDS)
     picture(page, "accuracy", height=800)
-    page = web.sign_in(MANAGER, color_scheme="dark").page
-    look(page, "/me")
-    page.fill("#amount", CALLED)
-    page.fill("#note", "Delta slips to April")
-    page.get_by_role("button", name="Submit my call").click()
-    expect(page.get_by_role("status")).to_be_visible()
-    look(page, "/me")
-    picture(page, "me-dark", height=930)
+    look(page, "/review")
+    page.locator(".opener[aria-expanded=false]").first.click()
+    expect(page.locator("tr.depth-2").first).to_be_visible()
+    picture(page, "review", height=1130)
 
 
 def picture(page: Page, name: str, *, height: int) -> None:
