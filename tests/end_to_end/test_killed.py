@@ -137,13 +137,15 @@ def test_what_was_acknowledged_is_there_exactly_once_whoever_is_killed(trained, 
         sender = Sender(server.url, secret, sent, pace)
         sender.start()
         batches = -(-EVENTS // AT_ONCE)
+        share = batches // (KILLS + 1)
         began, killed = time.monotonic(), 0
         for victim in itertools.islice(itertools.cycle(("worker", "postgres", "server", "worker", "postgres")), KILLS):
-            for _ in range(batches // (KILLS + 1)):
+            for _ in range(share):
                 pace.release()
-            before = len(sender.acknowledged)
-            until(lambda before=before: len(sender.acknowledged) > before or sender.failure, seconds=120)
-            time.sleep(dice.uniform(0, 1.0))  # a moment drawn at random
+            # A moment drawn at random, while what was let go is on its way.
+            goal = len(sender.acknowledged) + dice.randint(1, share) * AT_ONCE - 1
+            until(lambda goal=goal: len(sender.acknowledged) > goal or sender.failure, seconds=900)
+            time.sleep(dice.uniform(0, 1.0))
             kill_one(victim, server, postgres)
             killed += 1
             log.info("kill %s, of the %s, after %s events", killed, victim, len(sender.acknowledged))
