@@ -1,6 +1,8 @@
 """Every failure of the service as the contract's error document, with its status."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from fastapi.exceptions import RequestValidationError
@@ -8,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from crm.errors import DealcastError, Detail, NotFound
+from crm.errors import DealcastError, Detail, NoModel, NotFound, UsageError
 from ledger.errors import LedgerError, LedgerUnavailable, Trouble
 from serving import metrics
 
@@ -129,6 +131,26 @@ def answer_bug(request: Request, failure: Exception) -> JSONResponse:
     request_id = getattr(request.state, "request_id", None)
     log.error("request %s failed", request_id, exc_info=failure)
     return error_answer("internal", f"This is a bug: request {request_id} is in the service's log.", status=500)
+
+
+@contextmanager
+def asked_in(where: str, moment: str) -> Iterator[None]:
+    """No model for a moment that the caller names is the caller's to mend (422); for the data's own it is ours (503).
+
+    Parameters
+    ----------
+    where, moment : the field, and what stands in it.
+
+    Raises
+    ------
+    UsageError
+        No model may speak for the moment.
+    """
+    try:
+        yield
+    except NoModel as failure:
+        details = (Detail(where, moment[:SHOWN], each.rule, each.next_step) for each in failure.details)
+        raise UsageError(failure.message, *details) from None
 
 
 def nobody_sees(kind: str, name: str, *, where: str | None = None) -> NotFound:

@@ -17,7 +17,7 @@ from models.replays import bundle_that_spoke
 from models.supposing import Supposition, suppose, supposed_deals
 from serving.blind import has_to_call, models_word_told, without_models_word
 from serving.callers import Caller
-from serving.errors import SHOWN, Forbidden, nobody_sees
+from serving.errors import SHOWN, Forbidden, asked_in, nobody_sees
 from serving.given import head_of
 from serving.readings import Readings
 from serving.said import nodes_told, scores_told
@@ -43,9 +43,8 @@ def answer_forecast(
     NotFound
         No such node, or a deal supposed to be otherwise does not exist, or may not be seen.
     UsageError
-        No period starts on the day; `since` is no earlier moment; what is supposed of a deal breaks a rule.
-    NoModel
-        No model may speak for `since`.
+        No period starts on the day; `since` is no earlier moment, or one of which no model may speak; what is supposed
+        of a deal breaks a rule.
     Forbidden
         `what_if` without the scope of that name; more than the rows from who has to call first.
     """
@@ -104,9 +103,7 @@ def moved_since(
     Raises
     ------
     UsageError
-        `since` is no moment before the data's.
-    NoModel
-        No model may speak for it.
+        `since` is no moment before the data's, or no model may speak for it.
     """
     at = state.tables.calendar.parse_moment(since, where="since")
     if at >= state.as_of:
@@ -114,7 +111,8 @@ def moved_since(
         raise UsageError(
             "A forecast is compared with one made before it.", Detail("since", since[:SHOWN], rule, "name another day")
         )
-    before = bundle_that_spoke(workspace, ledger, state.tables, period, at)
+    with asked_in("since", since):
+        before = bundle_that_spoke(workspace, ledger, state.tables, period, at)
     rows = moved_rows(state.moved(period, at, before), nodes, state, caller.viewer)
     spoke = {"as_of": to_plain(at), "model_version": before.model_version}
     return {"since": spoke, "moved": rows_of(rows, MOVED_COLUMNS)}

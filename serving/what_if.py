@@ -17,7 +17,7 @@ from ledger.ledger import Ledger
 from models.bundle import Bundle, bundle_for
 from models.scorer import score_deals
 from serving import traces
-from serving.errors import TooLarge
+from serving.errors import TooLarge, asked_in
 from serving.schema import SCORE_COLUMNS, WhatIfRequest, rows_of
 from serving.state import State, changed_since, published_earlier
 
@@ -47,9 +47,7 @@ def answer_what_if(
     TooLarge
         More than `MOST_PROPOSALS` deals.
     UsageError
-        `as_of` is no moment, or the data do not reach it.
-    NoModel
-        No model was trained by then.
+        `as_of` is no moment, the data do not reach it, or no model was trained by then.
     """
     if len(asked.deals) > MOST_PROPOSALS:
         rule = f"at most {MOST_PROPOSALS} deals in a call"
@@ -118,7 +116,8 @@ def ground_at(state: State, workspace: Path, as_of: pd.Timestamp) -> Ground:
     """The champion and what it sees; for a moment before its training, the model of that time."""
     if state.bundle.trained_as_of <= as_of:
         return Ground(state.bundle, state.tables, state.sources)
-    bundle = bundle_for(workspace, as_of, state.as_of)
+    with asked_in("as_of", to_plain(as_of)):
+        bundle = bundle_for(workspace, as_of, state.as_of)
     tables, history = bundle.read_history(state.tables)
     return Ground(bundle, tables, build_sources(tables, history))
 

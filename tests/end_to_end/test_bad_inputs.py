@@ -81,6 +81,7 @@ REFUSED = [
     (WHAT_IF, {"deals": [], "as_of": "soon"}, 422, "as_of"),
     (WHAT_IF, {"deals": [], "as_of": 5}, 422, "as_of"),
     (WHAT_IF, {"deals": [], "as_of": "2030-01-01"}, 422, "as_of"),
+    (WHAT_IF, {"deals": [], "as_of": "2023-01-05"}, 422, "as_of"),
     (WHAT_IF, {"deals": [{"deal": {}}] * 101}, 413, "deals"),
     (EVENTS, {}, 422, "events"),
     (EVENTS, {"events": None}, 422, "events"),

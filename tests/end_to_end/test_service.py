@@ -425,7 +425,7 @@ def test_a_call_is_bounded_and_asks_about_no_future(asking, view):
     assert asking(as_of=later, status=422)["error"]["details"][0]["value"] == later
     assert asking(as_of="soon", status=422)["error"]["code"] == "invalid"
     early = to_plain(tables.as_of - pd.Timedelta(days=100))
-    assert asking(as_of=early, status=503)["error"]["code"] == "unavailable"
+    assert asking(as_of=early, status=422)["error"]["details"][0]["where"] == "as_of"
     assert asking()["scores"] == []
 
 
