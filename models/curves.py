@@ -54,7 +54,7 @@ class Curves:
         ----------
         days : one horizon, or one per snapshot, >= 0. Beyond the last edge the last bin's intensities continue.
         """
-        won, lost = _intensities(self.won), _intensities(self.lost)
+        won, lost = intensities_of(self.won), intensities_of(self.lost)
         at_risk = self._days_at_risk(days)
         hazard = won + lost
         closing = -np.expm1(-hazard * at_risk)
@@ -66,7 +66,7 @@ class Curves:
 
     def win_day(self, share: float = 0.5, *, within: float = 365.0) -> np.ndarray:
         """(n,) the day by which a share of the chance to win within `within` days has come, in days from as_of."""
-        won, lost = _intensities(self.won), _intensities(self.lost)
+        won, lost = intensities_of(self.won), intensities_of(self.lost)
         at_risk = self._days_at_risk(within)
         hazard = won + lost
         survivors = _survivors(hazard * at_risk)[:, :-1]
@@ -84,7 +84,7 @@ class Curves:
 
         A higher intensity wins (or loses) more of those who reach the bin and leaves fewer for the bins after it.
         """
-        won, lost = _intensities(self.won), _intensities(self.lost)
+        won, lost = intensities_of(self.won), intensities_of(self.lost)
         at_risk = self._days_at_risk(days)
         hazard = won + lost
         survivors = _survivors(hazard * at_risk)[:, :-1]
@@ -105,7 +105,8 @@ def _column(values: np.ndarray | float) -> np.ndarray:
     return np.asarray(values, dtype=float).reshape(-1, 1)
 
 
-def _intensities(log_intensities: np.ndarray) -> np.ndarray:
+def intensities_of(log_intensities: np.ndarray) -> np.ndarray:
+    """Per day, within what a computer can tell from never and at once."""
     return np.exp(np.clip(log_intensities, _LOWEST, _HIGHEST))
 
 

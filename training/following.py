@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from models.bins import CAUSES
-from models.curves import Curves
+from models.curves import Curves, intensities_of
 from training.labels import SECONDS_PER_DAY
 
 Array = NDArray[np.float64]
@@ -119,7 +119,7 @@ def count_closings(
         step = {"deal": looks["deal_id"].to_numpy()[watched], "ago": np.round(age[watched] / step_days) - 1 - place}
         for cause in CAUSES:
             step[cause] = (days[watched] <= until) & (outcome[watched] == cause)
-            step["of_" + cause] = (at_risk * np.exp(getattr(curves, cause)[watched])).sum(axis=1)
+            step["of_" + cause] = (at_risk * intensities_of(getattr(curves, cause)[watched])).sum(axis=1)
         steps.append(pd.DataFrame(step))
     by_deal = pd.concat(steps).groupby(["deal", "ago"]).mean().reset_index()
     week = ((by_deal["ago"].clip(lower=0) + 0.5) * step_days // _DAYS_PER_WEEK).to_numpy(dtype=int)

@@ -124,3 +124,11 @@ def test_what_the_card_publishes_survives_json() -> None:
     entry = closings([("a", 21, 12, "won"), ("b", 21, 21, None)]).to_dict()
     assert json.loads(json.dumps(entry)) == entry
     assert entry["won"]["observed"] == [0, 1, 0] and entry["won"]["expected"] == [0.07, 0.12, 0.14]
+
+
+def test_a_fit_that_says_at_once_is_followed_by_a_finite_ratio() -> None:
+    looks = pd.DataFrame({"deal_id": ["a", "b"], "as_of": [KNOWN_AT - pd.Timedelta(days=14)] * 2})
+    outcomes = pd.DataFrame({"days_observed": [10.0, 14.0], "outcome": ["won", None]})
+    absurd = Curves(np.tile([0.0, 365.0], (2, 1)), np.full((2, 1), 1000.0), np.full((2, 1), -1000.0))
+    following = count_closings(absurd, looks, outcomes, KNOWN_AT, step_days=7.0)
+    assert 0 < following.ratio("won") < 1 and np.isfinite(following.ratio("lost"))
