@@ -82,7 +82,7 @@ bench-rivals: $(READY)  ## The win model beside other learners on the same frame
 	$(BIN)/python -m benchmarks.bench_rivals
 
 soak: packages $(READY)  ## The service for half an hour at 70 % of its peak, asked 10,000 odd things, killed 100 times; a real Creme (hours)
-	$(BIN)/pytest -m soak tests/crm
+	$(BIN)/pytest -m soak tests
 	$(BIN)/python -m benchmarks.soak
 	DEALCAST_CASES=10000 $(BIN)/pytest --log-cli-level=INFO tests/end_to_end/test_any_request.py
 	DEALCAST_KILLS=100 DEALCAST_EVENTS=20000 $(BIN)/pytest --log-cli-level=INFO tests/end_to_end/test_killed.py

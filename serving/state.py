@@ -133,7 +133,7 @@ class State:
 
     @cached_property
     def sources(self) -> FeatureSources:
-        """What features are read from; laid out when the first proposal asks for it."""
+        """What features are read from, proposals and newer deals as well."""
         return build_sources(self.tables, self.history)
 
     @cached_property
@@ -294,11 +294,12 @@ def load_state(workspace: Path, ledger: Ledger, before: State | None = None, hol
     tables = before.tables if before is not None and unchanged else read_tables(workspace, version)
     bundle = bundle_for(workspace, tables.as_of, tables.as_of)
     if before is not None and unchanged and before.bundle.field_classes == bundle.field_classes:
-        history = before.history
+        history, sources = before.history, before.sources
     else:
         tables, history = bundle.read_history(tables)
+        sources = build_sources(tables, history)
     spine = open_deals(history, tables.as_of)
-    features = build_features(tables, history, spine)
+    features = build_features(tables, history, spine, sources=sources)
     scores = score_deals(bundle, tables, history, spine, features=features)
     holdout, users = holdout or Holdout(), tables.get("users")
     card = with_limit(model_card(workspace, bundle.manifest), holdout.announced(users))
@@ -306,6 +307,7 @@ def load_state(workspace: Path, ledger: Ledger, before: State | None = None, hol
     earlier = published_earlier(scores["deal_id"].tolist(), ledger, tables.as_of)
     said = changed_since(scores, earlier)
     state = State(tables, history, bundle, card, said, features, earlier, withheld_owners=withheld)
+    vars(state)["sources"] = sources
     for prepared in ("score_of", "closing_of", "owner_of", "subtree_of"):
         getattr(state, prepared)  # now, not in the first request
     return state

@@ -87,6 +87,7 @@ def test_snapshots_are_as_far_apart_as_asked_for(workspace: Path):
 
 
 @needs_java
+@pytest.mark.soak
 def test_spark_builds_the_same_frame(workspace: Path, tmp_path: Path):
     arguments = ("features", "build", "--as-of", PAST, "--days", 56, "--out")
     here, there = (

@@ -53,7 +53,7 @@ class Asking(threading.Thread):
         return self.told[-IN_A_ROW][0] - began
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.soak)])
 def test_a_new_model_and_new_data_reach_every_worker_and_no_answer_is_half_of_each(
     database, request, workspace, view, tmp_path
 ):

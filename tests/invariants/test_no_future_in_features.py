@@ -203,7 +203,7 @@ EDITS: list[Edit] = [
 EDITED = ["stage rows only", "nothing declared stable", "silent closings"]
 
 
-@settings(max_examples=40, deadline=None, phases=UNSHRUNK)
+@settings(max_examples=25, deadline=None, phases=UNSHRUNK)
 @given(
     name=st.sampled_from(EDITED),
     edits=st.lists(

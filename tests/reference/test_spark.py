@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), needs_java]  # Spark 
 
 BARE = "one deal and nothing else"
 DATA = [*COMPANIES, BARE]
+MEMORY = 1024
+"""MB of heap that a statement of all features takes with some to spare."""
 WORKERS = 2
 ON_TWO_WORKERS = {"spark.executor.cores": "1", "spark.scheduler.minRegisteredResourcesRatio": "1"}
 """Settings by which an executor runs on each worker, and the first statement waits for both."""
@@ -88,18 +90,18 @@ def on_spark(inputs: Mapping[str, Mapping[str, Relation]], **session) -> dict[st
         return {name: run(asked(name)[0], relations) for name, relations in inputs.items()}
 
 
-@pytest.fixture(scope="module", params=["local, Arrow", "cluster, Parquet"])
+@pytest.fixture(scope="module", params=["local, Arrow", pytest.param("cluster, Parquet", marks=pytest.mark.soak)])
 def found(request, parquet, tmp_path_factory) -> dict[str, pa.Table]:
     """The features of each company by one way of running Spark; one session at a time, as a process can have."""
     place, kind = request.param.split(", ")
     relations = parquet if kind == "Parquet" else {name: asked(name)[1] for name in DATA}
-    if place == "cluster":  # half a minute a statement: one company shows that a cluster gives the same
-        relations = {DATA[0]: relations[DATA[0]]}
+    session = SMALL | {"memory_limit": MEMORY}
     if place == "local":
-        return on_spark(relations, **SMALL)
+        return on_spark(relations, **session)
     folder = tmp_path_factory.mktemp("cluster")
     with cluster(folder, workers=WORKERS) as master:
-        tables = on_spark(relations, **SMALL | {"master": master, "settings": SMALL["settings"] | ON_TWO_WORKERS})
+        settings = session["settings"] | ON_TWO_WORKERS
+        tables = on_spark(relations, **session | {"master": master, "settings": settings})
     idle = [number for number in range(WORKERS) if not list((folder / f"worker-{number}").glob("app-*/*/stderr"))]
     assert idle == [], "a worker had nothing to do"
     return tables

@@ -310,7 +310,7 @@ def told_apart(rows: list[tuple[str, dict]]) -> list[tuple[str, dict]]:
     return kept
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=st.lists(event_rows(), min_size=2, max_size=6).map(told_apart), data=st.data())
 def test_events_in_any_order_and_in_any_parts_end_in_the_same_tables(rows, data):
     order = data.draw(st.permutations(range(len(rows))))
@@ -324,7 +324,7 @@ def test_events_in_any_order_and_in_any_parts_end_in_the_same_tables(rows, data)
         assert_same(stands(whole), stands(parts))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=st.lists(event_rows(), min_size=1, max_size=5).map(told_apart))
 def test_an_import_before_or_after_later_events_ends_in_the_same_tables(rows):
     newer = DEALS.replace("B,2026-01-02,Demo,20", "B,2026-01-02,Open,25")

@@ -146,7 +146,7 @@ words = st.sampled_from(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(words.filter(lambda word: "\n" not in word), min_size=1, max_size=5, unique=True),
     st.lists(words, min_size=1, max_size=4),
