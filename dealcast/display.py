@@ -45,6 +45,15 @@ def table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]
     console.print(grid)
 
 
+def show_rows_read(console: Console, document: Document) -> None:
+    """How many rows of each table an import or a sync read, and where those are that it refused."""
+    counts = ("read", "new", "changed", "unchanged", "refused")
+    rows = [(name, *(f"{seen[count]:,}" for count in counts)) for name, seen in document["tables"].items()]
+    table(console, ("table", *(f"{count}>" for count in counts)), rows)
+    if document["quarantine"]:
+        console.print(f"[yellow]Refused rows, each with its reason:[/] {escape(str(document['quarantine']))}")
+
+
 def show_pairs(console: Console, document: Document) -> None:
     """Names and values, one a line."""
     for name, value in document.items():

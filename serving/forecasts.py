@@ -164,8 +164,8 @@ def read_suppositions(
     seen: set[str] = set()
     for place, deal in enumerate(deals):
         where = f"what_if[{place}]"
-        standing = state.standing_of(deal.deal_id)
-        if standing is None or not state.may_see_score(caller.viewer, deal.deal_id):
+        standing = state.standing_seen(caller.viewer, deal.deal_id)
+        if standing is None or not state.shows_score(deal.deal_id):
             raise nobody_sees("deal", deal.deal_id, where=f"{where}.deal_id")
         if standing != "open":
             details.append(

@@ -95,7 +95,7 @@ def minted(asked: PanelLinkRequest, caller: Caller, state: State, gate: Gate) ->
     if not (users == asked.user_id).any() or not state.may_see_owner(caller.viewer, asked.user_id):
         raise nobody_sees("user", asked.user_id, where="user_id")
     eyes = (caller.viewer, viewer_for(asked.user_id, gate.access))
-    if state.standing_of(asked.deal_id) is None or not all(state.may_see_deal(each, asked.deal_id) for each in eyes):
+    if any(state.standing_seen(each, asked.deal_id) is None for each in eyes):
         raise nobody_sees("deal", asked.deal_id, where="deal_id")
     content = {"deal_id": asked.deal_id, "user_id": asked.user_id, "key_id": caller.key_id}
     ticket = gate.ledger.issue_ticket(PURPOSE, content, lasts=LASTS, now=wall_clock())

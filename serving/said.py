@@ -209,10 +209,11 @@ def subject_of(
         details.append(Detail(told, override.deal_id and override.deal_id[:SHOWN], rule, "name the one it is about"))
         return None
     if override.deal_id is not None:
-        if state.standing_of(override.deal_id) is None or not state.may_see_deal(caller.viewer, override.deal_id):
+        standing = state.standing_seen(caller.viewer, override.deal_id)
+        if standing is None:
             raise nobody_sees("deal", override.deal_id, where=f"{where}.deal_id")
-        if state.standing_of(override.deal_id) != "open":
-            rule = f"an open deal; this one is {state.standing_of(override.deal_id)}"
+        if standing != "open":
+            rule = f"an open deal; this one is {standing}"
             details.append(Detail(f"{where}.deal_id", override.deal_id[:SHOWN], rule, "leave it out"))
         return Score(override.deal_id)
     nodes = state.visible_nodes(state.forecast(period), caller.viewer)

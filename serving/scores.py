@@ -58,8 +58,8 @@ def answer_deal(
     NotFound
         It does not exist, or the caller may not see it.
     """
-    standing = state.standing_of(deal_id)
-    if standing is None or not state.may_see_deal(caller.viewer, deal_id):
+    standing = state.standing_seen(caller.viewer, deal_id)
+    if standing is None:
         raise nobody_sees("deal", deal_id)
     score = state.score_for(caller.viewer, deal_id)
     readings.told(caller, scores_told([score] if score else []))

@@ -196,6 +196,10 @@ class State:
             return "open"
         return self.closing_of[deal_id]["outcome"] if deal_id in self.closing_of else None
 
+    def standing_seen(self, viewer: str | None, deal_id: str) -> str | None:
+        """How a deal stands (`standing_of`), for a user; None as well where the user may not see it."""
+        return self.standing_of(deal_id) if self.may_see_deal(viewer, deal_id) else None
+
     def deal(self, deal_id: str) -> dict[str, Any]:
         """Every field of a deal as the CRM has it now, ready for JSON."""
         if self.newer is not None and deal_id in self.newer.owner_of:
@@ -208,7 +212,7 @@ class State:
         """The forecast rows a user may see: those of himself and of whom he manages, whole subtrees all."""
         if viewer is None:
             return nodes
-        mine = nodes["node_id"].map(lambda user: self.may_see_owner(viewer, user))
+        mine = nodes["node_id"].map(lambda user: self.may_see_owner(viewer, user)).astype(bool)
         return nodes[nodes["node_type"].isin(["rep", "manager"]) & mine]
 
     def forecast(self, period: Period, by: str | None = None) -> pd.DataFrame:

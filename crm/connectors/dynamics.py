@@ -13,7 +13,7 @@ from crm.connectors.dynamics_client import DynamicsClient, Part, Record, Table
 from crm.connectors.dynamics_history import GONE, Past
 from crm.connectors.dynamics_reading import DEAL, Reading
 from crm.connectors.dynamics_scores import PLACES
-from crm.connectors.settings import WebSettings, listed, no_client
+from crm.connectors.settings import WebSettings, client_library, listed
 from crm.connectors.transport import Transport
 from crm.errors import Detail, UsageError
 
@@ -60,10 +60,8 @@ class DynamicsSettings(WebSettings):
         UsageError
             If the client library is not installed.
         """
-        try:
+        with client_library(self.name):
             from crm.connectors.dynamics_login import EntraLogin
-        except ImportError as error:
-            raise no_client(self.name, error) from error
         transport = Transport(self.url, self.patience)
         login = EntraLogin(
             transport,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from crm.connectors.base import OVERLAP, Batch, Fetch, Found, OutgoingScore, Row, in_batches
-from crm.connectors.settings import WebSettings, listed, no_client
+from crm.connectors.settings import WebSettings, client_library, listed
 from crm.errors import Detail, UsageError
 from crm.mapping import TableMapping, load_mapping
 from crm.mapping_reach import columns_read, with_custom_fields
@@ -86,10 +86,8 @@ class SalesforceSettings(WebSettings):
         UsageError
             If the client library is not installed.
         """
-        try:
+        with client_library(self.name):
             from crm.connectors.salesforce_client import SalesforceClient
-        except ImportError as error:
-            raise no_client(self.name, error) from error
         client = SalesforceClient(
             self.url,
             client_id=self.client_id,

@@ -1,6 +1,7 @@
 """What the settings of connections over the web have in common: the address, patience, how they check themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import urlsplit
@@ -59,7 +60,17 @@ def listed(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def no_client(name: str, error: ImportError) -> UsageError:
-    """The error of a connector whose client library, an extra of dealcast, is not installed."""
-    detail = Detail(name, None, f"the extra {name} is installed ({error})", f"pip install 'dealcast[{name}]'")
-    return UsageError(f"The client library of {name} is not installed.", detail)
+@contextmanager
+def client_library(name: str) -> Iterator[None]:
+    """Where a connector imports its client library, an extra of dealcast of the same name.
+
+    Raises
+    ------
+    UsageError
+        If it is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        detail = Detail(name, None, f"the extra {name} is installed ({error})", f"pip install 'dealcast[{name}]'")
+        raise UsageError(f"The client library of {name} is not installed.", detail) from error

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from dealcast.display import Document, show_pairs, table, text
+from dealcast.display import Document, show_pairs, show_rows_read, table, text
 from dealcast.session import Session, progress_of
 
 app = typer.Typer()
@@ -71,11 +71,7 @@ def show_sync(console: Console, document: Document) -> None:
     """What a sync brought."""
     version, moment = document["data_version"], text(document["as_of"])
     console.print(f"Synced {document['connection']} in {document['api_calls']:,} calls: {version}, as of {moment}")
-    counts = ("read", "new", "changed", "unchanged", "refused")
-    rows = [(name, *(f"{seen[count]:,}" for count in counts)) for name, seen in document["tables"].items()]
-    table(console, ("table", *(f"{count}>" for count in counts)), rows)
-    if document["quarantine"]:
-        console.print(f"[yellow]Refused rows, each with its reason:[/] {escape(str(document['quarantine']))}")
+    show_rows_read(console, document)
     for note in document["notes"]:
         console.print(f"{escape(note['what'])}: {escape(note['because'])}")
 

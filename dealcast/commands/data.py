@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from dealcast.display import Document, money, table, text
+from dealcast.display import Document, money, show_rows_read, table, text
 from dealcast.session import Session, progress_of
 
 app = typer.Typer()
@@ -62,11 +62,7 @@ def show_import(console: Console, document: Document) -> None:
     console.print(
         f"Import {document['import_id']}: {state}, {document['data_version']}, as of {text(document['as_of'])}"
     )
-    counts = ("read", "new", "changed", "unchanged", "refused")
-    rows = [(name, *(f"{seen[count]:,}" for count in counts)) for name, seen in document["tables"].items()]
-    table(console, ("table", *(f"{count}>" for count in counts)), rows)
-    if document["quarantine"]:
-        console.print(f"[yellow]Refused rows, each with its reason:[/] {escape(str(document['quarantine']))}")
+    show_rows_read(console, document)
     for missing in document["switched_off"]:
         console.print(f"Switched off: {escape(missing['what'])}, because {escape(missing['because'])}")
     for note in document["mapping"]:

@@ -86,8 +86,8 @@ def must_see(deal_id: str, caller: Caller, state: State) -> str:
     NotFound
         It does not exist, or the caller may not see it.
     """
-    standing = state.standing_of(deal_id)
-    if standing is None or not state.may_see_deal(caller.viewer, deal_id):
+    standing = state.standing_seen(caller.viewer, deal_id)
+    if standing is None:
         raise nobody_sees("deal", deal_id)
     return standing
 

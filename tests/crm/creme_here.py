@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
-from tryton_here import DEADLINE_SECONDS, PROJECT, cached, free_port
+from crm_environment import cached, install
+from tryton_here import DEADLINE_SECONDS, PROJECT, free_port
 
 REQUIREMENTS = PROJECT / "requirements" / "creme.txt"
 MODULE = PROJECT / "crm_modules" / "creme"
@@ -31,28 +30,12 @@ def installation() -> Path:
     parts = sorted(path for path in MODULE.rglob("*") if path.suffix in {".py", ".html", ".toml"})
 
     def make(folder: Path) -> None:
-        install(folder)
+        install(folder, "Creme", REQUIREMENTS, MODULE)
+        shutil.copy(SETTINGS, folder)
         for command in (["migrate", "--skip-checks"], ["creme_populate"], ["generatemedia"]):
             manage(folder, folder, *command)
 
     return cached("creme", [REQUIREMENTS, SETTINGS, *parts], make)
-
-
-def install(folder: Path) -> None:
-    """Creme, and our app built from a copy, so that nothing is left in the project; skips without an index."""
-    uv = [sys.executable, "-m", "uv"]
-    copy = shutil.copytree(MODULE, folder / "module", ignore=shutil.ignore_patterns("build", "*.egg-info"))
-    shutil.copy(SETTINGS, folder)
-    into = ["pip", "install", "--quiet", "--python", str(folder / "venv/bin/python")]
-    for step in (
-        ["venv", "--quiet", "--python", sys.executable, str(folder / "venv")],
-        [*into, "--require-hashes", "-r", str(REQUIREMENTS)],
-        [*into, "--no-deps", str(copy)],
-    ):
-        done = subprocess.run([*uv, *step], capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["no word"])[-1]
-            pytest.skip(f"Creme cannot be installed here (a package index is needed): {said}")
 
 
 def manage(installed: Path, folder: Path, *command: str, said: str = "", **known: str) -> str:

@@ -1,10 +1,11 @@
 """Who hears what a CRM tells of its changes, in dealcast's place."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from threaded_server import answering
 
 
 class Listener:
@@ -73,14 +74,8 @@ class Listener:
 @contextmanager
 def listening(port: int) -> Iterator[Listener]:
     listener = Listener(port)
-    thread = threading.Thread(target=listener.server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with answering(listener.server):
         yield listener
-    finally:
-        listener.server.shutdown()
-        listener.server.server_close()
-        thread.join()
 
 
 class Everything:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
+from threaded_server import answering
 
 Stumble = Callable[[int, bytes], str | None]
 """Says what happens to request number so and so, of this path and body: None lets it pass; see `stumbles`."""
@@ -81,12 +82,8 @@ class StumblingProxy:
 def stumbling_proxy(behind: str) -> Iterator[StumblingProxy]:
     """A proxy on a free port, until the block ends."""
     proxy = StumblingProxy(behind)
-    thread = threading.Thread(target=proxy.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
     try:
-        yield proxy
+        with answering(proxy.server):
+            yield proxy
     finally:
-        proxy.server.shutdown()
-        proxy.server.server_close()
-        thread.join()
         proxy.behind.close()

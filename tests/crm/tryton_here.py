@@ -4,8 +4,6 @@ It lives in an environment of its own, outside the project: trytond is GPL and n
 """
 
 import base64
-import fcntl
-import hashlib
 import os
 import shutil
 import socket
@@ -14,13 +12,14 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from crm_environment import cached, install
 
 PROJECT = Path(__file__).resolve().parents[2]
 WEB_CLIENT = PROJECT / "tests" / "crm" / "tryton_web"
@@ -39,7 +38,7 @@ def installation() -> Path:
     ]
 
     def make(folder: Path) -> None:
-        install(folder)
+        install(folder, "Tryton", REQUIREMENTS, MODULE)
         make_templates(folder)
 
     return cached("tryton", parts, make)
@@ -48,22 +47,6 @@ def installation() -> Path:
 def web_client() -> Path:
     """The folder with Tryton's own web client and what it needs, by npm; made on the first call, then found again."""
     return cached("tryton-web", sorted(WEB_CLIENT.iterdir()), install_web_client)
-
-
-def cached(name: str, parts: list[Path], make: Callable[[Path], None]) -> Path:
-    """A folder of the tests' cache, made anew whenever its parts or Python change."""
-    key = hashlib.sha256(sys.version.encode() + b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dealcast-tests"
-    folder = cache / f"{name}-{key}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"{name}-{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "ready").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            make(folder)
-            (folder / "ready").touch()
-    return folder
 
 
 def install_web_client(folder: Path) -> None:
@@ -87,22 +70,6 @@ def install_web_client(folder: Path) -> None:
                 shutil.copy(part, folder)
     for name in ("custom.js", "custom.css"):
         (folder / name).touch()
-
-
-def install(folder: Path) -> None:
-    """Tryton, and our module built from a copy, so that nothing is left in the project; skips without an index."""
-    uv = [sys.executable, "-m", "uv"]
-    copy = shutil.copytree(MODULE, folder / "module")
-    into = ["pip", "install", "--quiet", "--python", str(folder / "venv/bin/python")]
-    for step in (
-        ["venv", "--quiet", "--python", sys.executable, str(folder / "venv")],
-        [*into, "--require-hashes", "-r", str(REQUIREMENTS)],
-        [*into, "--no-deps", str(copy)],
-    ):
-        done = subprocess.run([*uv, *step], capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["no word"])[-1]
-            pytest.skip(f"Tryton cannot be installed here (a package index is needed): {said}")
 
 
 def make_templates(folder: Path) -> None:
