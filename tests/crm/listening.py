@@ -1,7 +1,7 @@
 """Who hears what a CRM tells of its changes, in dealcast's place."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -14,13 +14,15 @@ class Listener:
     Attributes
     ----------
     heard : events in the order in which they came, repeated ones included.
-    refuses : ids that are refused; statuses: answers to the next calls, before they are heard.
+    refuses : ids that are refused.
+    statuses : answers to the next calls, which are not heard; answered : those given so far.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, statuses: Iterable[int] = ()) -> None:
         self.heard: list[dict] = []
         self.refuses: set[str] = set()
-        self.statuses: list[int] = []
+        self.statuses = iter(statuses)
+        self.answered: list[int] = []
         self.keys: set[str] = set()
         self.is_mute = False
         listener = self
@@ -29,11 +31,12 @@ class Listener:
             def do_POST(self) -> None:
                 events = json.loads(self.rfile.read(int(self.headers["content-length"])))["events"]
                 listener.keys.add(self.headers["x-api-key"])
-                status = listener.statuses.pop(0) if listener.statuses else 202
+                status = next(listener.statuses, 202)
                 if status != 202:
                     self.send_response(status)
                     self.send_header("content-length", "0")
                     self.end_headers()
+                    listener.answered.append(status)
                     return
                 listener.heard += events
                 if listener.is_mute:  # it was taken, and nobody is told
@@ -72,8 +75,9 @@ class Listener:
 
 
 @contextmanager
-def listening(port: int) -> Iterator[Listener]:
-    listener = Listener(port)
+def listening(port: int, statuses: Iterable[int] = ()) -> Iterator[Listener]:
+    """A listener until the block ends; `statuses` are its answers to the first calls."""
+    listener = Listener(port, statuses)
     with answering(listener.server):
         yield listener
 

@@ -126,8 +126,7 @@ def test_while_dealcast_is_down_people_go_on_and_nothing_is_lost(crm, port, conn
     assert len(waiting(crm)) == 4
     crm.stop()
     crm.start()
-    with listening(port) as listener:
-        listener.statuses = [503, 500]
+    with listening(port, [503, 500]) as listener:
         synced(connector, None)
         until(lambda: not waiting(crm))
         names = [event["row"]["new_value"] for event in listener.told().values() if event["row"]["field"] == "name"]
