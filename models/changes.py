@@ -96,9 +96,8 @@ def explain_change(
     ends = pd.concat([_moment(deal_id, earlier.as_of), _moment(deal_id, as_of)], ignore_index=True)
     built = between = build_features(tables, history, ends, sources=sources)
     frozen = freeze_deal(history, deal_id, earlier.as_of)
-    if any(
-        len(getattr(frozen, name)) < len(getattr(history, name)) for name in DATED
-    ):  # else nothing was learned since
+    learned_since = any(len(getattr(frozen, name)) < len(getattr(history, name)) for name in DATED)
+    if learned_since:
         as_it_was = sources_with(sources, tables, frozen, deal_id)
         between = build_features(tables, history, _moment(deal_id, as_of), sources=as_it_was)
     features = pd.concat([built.iloc[[0]], between.iloc[[-1]], built.iloc[[1]]], ignore_index=True)

@@ -193,7 +193,7 @@ def _strongest(
     totals, told_by = np.zeros((2, len(effects), len(topics)))
     for topic, places in enumerate(topics.values()):
         its = effects[:, places]
-        total = its.cumsum(axis=1)[:, -1]
+        total = its.cumsum(axis=1)[:, -1]  # one after the other: a sum's last digits depend on how many rows there are
         strength = np.where(able[places] & (its * total[:, None] > 0), np.abs(its), 0.0)
         told_by[:, topic] = np.array(places)[strength.argmax(axis=1)]
         totals[:, topic] = np.where(strength.any(axis=1) & (np.abs(total) >= SMALLEST_EFFECT), total, 0.0)

@@ -42,7 +42,8 @@ LOOK_AGAIN_SECONDS = 20.0
 CHANGE_DAYS = 7
 FEW_DEALS = 100
 """So many are looked up by name in the ledger; for more of them all are read."""
-MOVES_KEPT = 8
+MOVES_KEPT, BOOKINGS_KEPT = 8, 64
+"""Whoever looks at many past days must not fill the memory."""
 OUTCOMES = {"won": "won", "lost": "lost", "deleted": "lost"}
 """How a deal ended, as the contract counts it; a merged deal lives on in another and is nobody's."""
 
@@ -77,6 +78,7 @@ class State:
     draws: dict[pd.Timestamp, DrawnForecast] = field(default_factory=dict)
     moves: dict[tuple[pd.Timestamp, pd.Timestamp, str, pd.Timestamp, str], Moves] = field(default_factory=dict)
     bookings_known: dict[tuple[pd.Timestamp, pd.Timestamp], pd.DataFrame] = field(default_factory=dict)
+    booking: threading.Lock = field(default_factory=threading.Lock)
     drawing: threading.Lock = field(default_factory=threading.Lock)
     prepared: dict[str, Any] = field(default_factory=dict)
     newer: "State | None" = None
@@ -226,11 +228,13 @@ class State:
             return self.forecasts[asked]
 
     def booked(self, period: Period, at: pd.Timestamp) -> pd.DataFrame:
-        """The wins of a period that counted at a moment, with the money and the place they showed, computed once."""
+        """The wins of a period that counted at a moment, as they showed then, computed once; the last are kept."""
         asked = (period.start_at, at)
-        if asked not in self.bookings_known:
-            self.bookings_known[asked] = bookings(self.tables, self.history, at, period)
-        return self.bookings_known[asked]
+        with self.booking:
+            if asked not in self.bookings_known:
+                self.bookings_known[asked] = bookings(self.tables, self.history, at, period)
+                forget_oldest(self.bookings_known, BOOKINGS_KEPT)
+            return self.bookings_known[asked]
 
     def drawn(self, period: Period) -> DrawnForecast:
         """The forecast of a period with its draws, computed once; kept for the period asked for last."""
@@ -269,13 +273,20 @@ class State:
         asked = (period.start_at, since, before.model_version, as_of, bundle.model_version)
         with self.drawing:
             if asked not in self.moves:
-                seen = (self.tables, self.history) if bundle.reads_as(self.bundle) else bundle.read_history(self.tables)
+                known = (self.tables, self.history)
+                tables, history = known if bundle.reads_as(self.bundle) else bundle.read_history(self.tables)
                 scores = self.scores if as_of == self.as_of and bundle is self.bundle else None
-                about: Any = {"since": since, "as_of": as_of, "period": period, "before": before, "scores": scores}
-                self.moves[asked] = moves_since(bundle, *seen, **about)
-                while len(self.moves) > MOVES_KEPT:
-                    del self.moves[next(iter(self.moves))]
+                self.moves[asked] = moves_since(
+                    bundle, tables, history, since=since, as_of=as_of, period=period, before=before, scores=scores
+                )
+                forget_oldest(self.moves, MOVES_KEPT)
             return self.moves[asked]
+
+
+def forget_oldest(answers: dict[Any, Any], most: int) -> None:
+    """Keep so many answers, those that were made last."""
+    while len(answers) > most:
+        del answers[next(iter(answers))]
 
 
 def load_state(workspace: Path, ledger: Ledger, before: State | None = None, holdout: Holdout | None = None) -> State:
