@@ -1,6 +1,7 @@
 """Money in base currency. An amount whose currency or rate is unknown is unknown, never taken at 1.0."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,7 @@ class RateBook:
         """The currency everything is brought to."""
         return self.calendar.base_currency
 
-    @property
+    @cached_property
     def currencies(self) -> list[str]:
         """The base currency, then those that any rate is known of, by their code."""
         return [self.base_currency, *sorted({*self.rates["currency"]} - {self.base_currency})]

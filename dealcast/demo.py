@@ -100,8 +100,16 @@ def replay_weeks(session: Session) -> None:
     calendar, at = view.tables.calendar, view.moment.at
     period = calendar.period_of(at)
     cuts = [cut for cut in review_cuts(calendar, period, at) if view.bundle.trained_as_of <= cut < at]
-    about: Any = {"cuts": cuts, "period": period, "now": session.now, "keep_scores": True}
-    replayed_nodes(session.ledger, view.bundle, view.tables, view.history, **about)
+    replayed_nodes(
+        session.ledger,
+        view.bundle,
+        view.tables,
+        view.history,
+        cuts=cuts,
+        period=period,
+        now=session.now,
+        keep_scores=True,
+    )
 
 
 def fresh_key(session: Session) -> str:

@@ -96,15 +96,15 @@ def push(session: Session, name: str | None, *, again: bool = False, progress: P
             refused = connector.push([OutgoingScore(**vars(score), **ranges[score.deal_id]) for score in some])
             settle(engine, connection.name, some, refused, now=pd.Timestamp.now("UTC").as_unit("us"))
             failed |= refused
+        written_now = len(to_write) - len(failed)
         withdrawn, kept = _withdraw(session, connection.name, connector)
-        failed |= kept
         calls = connector.api_calls
     return {
         "connection": connection.name,
-        "written": len(to_write) - len(failed.keys() - kept.keys()),
+        "written": written_now,
         "unchanged": unchanged,
         "withdrawn": withdrawn,
-        "failed": [{"deal_id": deal_id, "reason": reason} for deal_id, reason in sorted(failed.items())],
+        "failed": [{"deal_id": deal_id, "reason": reason} for deal_id, reason in sorted((failed | kept).items())],
         "parked": [
             {"deal_id": deal_id, "reason": why} for deal_id, why in sorted(parked(engine, connection.name).items())
         ],

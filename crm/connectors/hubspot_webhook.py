@@ -4,11 +4,12 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import pandas as pd
 
-from crm.mapping import load_mapping
+from crm.mapping import TableMapping, load_mapping
 from crm.plain import to_plain
 from crm.tables import CrmTables
 
@@ -91,8 +92,13 @@ def _head(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"deal_id": row["deal_id"], "created_at": to_plain(row["created_at"]), "stage": row["stage"]}
 
 
+@cache
+def _mapping() -> TableMapping:
+    return load_mapping(MAPPING)
+
+
 def _field_of(property_name: str) -> str | None:
-    (history,) = load_mapping(MAPPING).tables["deal_history"]
+    (history,) = _mapping().tables["deal_history"]
     return history.fields.get(property_name)
 
 
@@ -104,7 +110,7 @@ def _value_of(field: str, value: object, tables: CrmTables) -> str | None:
         at = at.tz_localize("UTC") if at.tzinfo is None else at
         return f"{at.tz_convert(tables.calendar.time_zone):%Y-%m-%d}"
     if field == "forecast_category":
-        (rule,) = load_mapping(MAPPING).tables["deals"][0].columns[field]
+        (rule,) = _mapping().tables["deals"][0].columns[field]
         return rule.values.get(text)
     return text or None
 
