@@ -44,14 +44,21 @@ class RealServer:
     """BentoML's server of a workspace, as processes of its own."""
 
     def __init__(
-        self, workspace: Path, log: Path, *, ledger_url: str | None = None, workers: int = 1, **settings: str
+        self,
+        workspace: Path,
+        log: Path,
+        *,
+        ledger_url: str | None = None,
+        workers: int = 1,
+        python: Path = Path(sys.executable),
+        **settings: str,
     ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url, self.log = f"http://127.0.0.1:{self.port}", log
         told = [str(workspace), str(self.port), ledger_url or url_of(workspace), str(workers)]
-        self._command = [sys.executable, "-c", RUN, *told]
+        self._command = [str(python), "-c", RUN, *told]
         self._environment = {**os.environ, "HOME": str(log.parent), "PYTHONPATH": os.getcwd(), **settings}
         self.start()
 
