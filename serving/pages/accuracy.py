@@ -112,7 +112,9 @@ def bands_of(chances: pd.DataFrame, say: Say) -> list[dict[str, Any]]:
     """The reliability diagram's points, each with its sentence."""
     if chances.empty:
         return []
-    sentence = say.gettext("Of the deals we gave %(low)s to %(high)s, %(came)s were won (n = %(n)s of %(deals)s deals)")
+    sentence = say.gettext(
+        "Of the deals we gave %(low)s to %(high)s, %(came)s were won (n = %(n)s looks at %(deals)s deals)"
+    )
     found = []
     for row in reliability(chances).to_dict("records"):
         words = {"low": say.percent(row["low"]), "high": say.percent(row["high"]), "came": say.percent(row["came"])}

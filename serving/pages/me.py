@@ -108,6 +108,21 @@ def my_calls(ledger: Ledger, caller: Caller, period: Period) -> list[dict[str, A
     return [{str(k): v for k, v in row.items()} for row in mine.iloc[::-1].head(5).to_dict("records")]
 
 
+def as_called_last(number: dict[str, Any], calls: list[dict[str, Any]], state: State) -> dict[str, Any]:
+    """A forecast row with the commit said last, which the data have only after their next event.
+
+    Parameters
+    ----------
+    calls : as of `my_calls`.
+    """
+    last = next((call for call in calls if call["category"] == "commit"), None)
+    known_at = number["call_submitted_at"]
+    if last is None or (pd.notna(known_at) and last["submitted_at"] < known_at):
+        return number
+    commit = in_base(last["amount"], last["currency"], state)
+    return {**number, "call_commit": commit, "call_submitted_at": last["submitted_at"]}
+
+
 def show_me(caller: Caller, state: State, request: Request, *, said: str = "", status: int = 200) -> Response:
     """The page, with what was just said."""
     if caller.user_id is None:
@@ -116,6 +131,8 @@ def show_me(caller: Caller, state: State, request: Request, *, said: str = "", s
     period = state.tables.calendar.period_of(state.as_of)
     number, deals, calls = my_number(state, caller, period), my_deals(state, caller), my_calls(ledger, caller, period)
     judged = disagreements(state.tables, state.history, ledger, state.as_of, user_id=caller.user_id)
+    if number is not None:
+        number = as_called_last(number, calls, state)
     hidden = has_to_call(ledger, caller, state, period, blind_calls=request.app.state.blind_calls)
     if number is not None and not hidden:
         request.app.state.readings.told(caller, nodes_told(period, pd.DataFrame([number])))

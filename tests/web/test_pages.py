@@ -311,6 +311,7 @@ def test_a_call_from_the_page_is_in_the_ledger_with_what_had_been_seen(visit, we
     page.fill("#note", "what I feel")
     page.get_by_role("button", name="Submit my call").click()
     expect(page.get_by_role("status")).to_have_text("Your call is kept.")
+    expect(page.locator(".figures > div", has_text="My commit")).to_contain_text("$123K")  # at once
     call = web.ledger.calls().iloc[-1]
     assert (call["user_id"], call["category"], call["amount"], call["model_seen"]) == (rep, "commit", 123456, True)
     shown = {"node_type": "rep", "node_id": rep}
