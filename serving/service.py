@@ -29,6 +29,9 @@ DRAIN_SECONDS = "DEALCAST_DRAIN_SECONDS"
 CLIENT_SECRET = "DEALCAST_OIDC_CLIENT_SECRET"
 HUBSPOT_SECRET = "DEALCAST_HUBSPOT_CLIENT_SECRET"
 LONGEST_SECONDS = 120
+ARENAS, MOST_ARENAS = "MALLOC_ARENA_MAX", "2"
+"""Every thread gets an arena of glibc's, up to eight a processor, and each keeps what was freed in it, which grows with
+every data version loaded. Two are enough where Python lets one thread at a time run (docs/decisions/memory.md)."""
 PACKAGES = Path(__file__).resolve().parents[1]
 
 workspace = Path(os.environ.get(WORKSPACE, "workspace")).resolve()
@@ -120,6 +123,7 @@ def run_service(
         sys.stderr.write(f"Sign in, once and within 15 minutes: {link}\n")
         sys.stderr.flush()
     ledger.engine.dispose()
+    os.environ.setdefault(ARENAS, MOST_ARENAS)  # of the workers: it counts from a process's start
     home = workspace / "bentoml"
     home.mkdir(parents=True, exist_ok=True)
     os.environ.update(

@@ -9,7 +9,8 @@ import fcntl
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,14 +56,17 @@ class Worker(Background):
         self.follower = follower
         self.waiting = Waiting(0, None)
         self._failure = ""
-        self._loaded: State | None = None
-        self._published: State | None = None
+        self._published: Callable[[], State | None] = lambda: None  # a state of old is not kept alive for this
         self._thinned_at = time.monotonic()
 
     def wake(self) -> None:
         """Something was accepted: do not wait for the next look."""
         self.waiting = Waiting(max(self.waiting.events, 1), self.waiting.since)
         super().wake()
+
+    def has_published(self, state: State | None) -> bool:
+        """Whether this is the state after which nothing was left to publish."""
+        return self._published() is state
 
     def _turn(self) -> None:
         started = time.monotonic()
@@ -85,7 +89,7 @@ class Worker(Background):
         if current_version(self.workspace) is None:
             return False
         self._count()
-        if not self.waiting.events and self._published is self.follower.state:
+        if not self.waiting.events and self.has_published(self.follower.state):
             return False
         with self._alone() as alone:
             if not alone:
@@ -150,27 +154,27 @@ class Worker(Background):
             fold_events(self.workspace, events, after=self._through(), leave_out=True)
 
     def _show_newer(self) -> None:
-        """Score a few touched deals at once, publish and show them; the follower loads everything else meanwhile."""
-        state, version = self._loaded, current_version(self.workspace)
-        shown = self.follower.state
+        """Score a few touched deals at once, publish and show them; the follower loads everything else meanwhile.
+
+        Those that are shown so already are touched still: of a state that shows them, nothing but the rest is left.
+        """
+        shown, version = self.follower.state, current_version(self.workspace)
         if shown is None or version is None:
             return
-        if state is None or state.tables is not shown.tables:
-            state = self._loaded = shown
-        events = self._events_between(state.tables.data_version, version)
+        events = self._events_between(shown.tables.data_version, version)
         touched = frozenset(deal_id for event in events for deal_id in deals_of(event))
         if 0 < len(touched) <= FEW_DEALS and {event.table for event in events} <= QUICK_TABLES:
-            newer = score_newer(self.workspace, self.ledger, state, touched, version)
-            self.follower.show(state.with_newer(newer), instead_of=shown)
+            newer = score_newer(self.workspace, self.ledger, shown, touched, version)
+            self.follower.show(shown.with_newer(newer), instead_of=shown)
             if self._unpublished(newer) <= touched:
                 self._publish(newer)
 
     def _publish_touched(self) -> None:
         """Publish what is not published yet, once everything is loaded."""
         state = self.follower.state
-        if state is not None and state.newer is None and state is not self._published:
+        if state is not None and state.newer is None and not self.has_published(state):
             self._publish(state)
-            self._published = state
+            self._published = weakref.ref(state)
 
     def _publish(self, state: State) -> None:
         scores = state.scores[state.scores["deal_id"].isin(list(self._unpublished(state)))].reset_index(drop=True)

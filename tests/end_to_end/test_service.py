@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from serving_here import NOW, another_model, fetch, until, url_of
+from serving_here import NOW, RealServer, another_model, fetch, until, url_of
 from starlette.testclient import TestClient
 
 from crm.history import open_deals
@@ -272,6 +272,8 @@ def test_the_real_server_serves_follows_the_champion_and_stops_when_told(server,
     status, answer = fetch(f"{url}/v1/score", body={"deal_ids": scores["deal_id"].tolist()}, key=secret)
     assert status == 200 and len(answer["scores"]) == len(scores)
     assert answer["scores"][0]["win_probability"] == scores["win_probability"].iloc[0]
+    (worker,) = RealServer.children(process.pid)
+    assert b"\0MALLOC_ARENA_MAX=2\0" in Path(f"/proc/{worker}/environ").read_bytes()  # it keeps little that is free
 
     for closed in ("/docs.json", "/schema.json", "/", "/static_content/index.html"):
         assert fetch(url + closed)[0] == 401

@@ -64,7 +64,7 @@ class Service:
             manifest = read_manifest(self.workspace)
             waiting = self.ledger.events_waiting(manifest.folded.through).events
             followed = self.state().tables.data_version == manifest.data_version
-            return not waiting and followed and worker._published is self.state()
+            return not waiting and followed and worker.has_published(self.state())
 
         until(is_settled)
 
