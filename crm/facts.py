@@ -97,7 +97,7 @@ def microseconds(moments: pd.Series) -> np.ndarray:
     return stamps
 
 
-def build_states(tables: CrmTables, lives: DealLives) -> pd.DataFrame:
+def build_states(tables: CrmTables, lives: DealLives, book: StageBook) -> pd.DataFrame:
     """The as-of value of every field from every moment on.
 
     Returns
@@ -109,13 +109,13 @@ def build_states(tables: CrmTables, lives: DealLives) -> pd.DataFrame:
     deals = tables.get("deals")
     deals = deals[~deals["deal_id"].isin(lives.left_out)].reset_index(drop=True)
     history = _history_of(tables, deals)
-    facts, book = _deal_facts(deals, lives), read_stage_book(tables)
+    facts = _deal_facts(deals, lives)
     nothing, of_field = history.iloc[:0], dict(iter(history.groupby("field", sort=False)))
     pools, steps = {}, {}
     for field in deal_fields(deals):
         rows = of_field.get(field, nothing)
         pools[field] = _pool(deals, rows, field, lives, book)
-        steps[field] = _field_steps(tables, deals, rows, field, facts, lives, pools[field])
+        steps[field] = _field_steps(tables, deals, rows, field, facts, lives, pools[field], book)
     return _wide(deals, facts, pools, steps)
 
 
@@ -164,6 +164,7 @@ def _field_steps(
     facts: _Deals,
     lives: DealLives,
     pool: pd.Series,
+    book: StageBook,
 ) -> Steps:
     """The contract's rule for one field; the numbered comments are the rule's own numbers."""
     count, row_deal, row_at = len(deals), rows["deal"].to_numpy(), microseconds(rows["changed_at"])
@@ -181,7 +182,7 @@ def _field_steps(
         if field != "stage":
             return np.zeros(len(reference), dtype=bool)
         stages = pool.take(reference).reset_index(drop=True)
-        return read_stage_book(tables).look_up(stages, pipelines_of(deals), "is_closed") == 1
+        return book.look_up(stages, pipelines_of(deals), "is_closed") == 1
 
     # 1. the last history row at or before T
     steps = [(row_deal, row_at, count + len(rows) + np.arange(len(rows)))]

@@ -72,7 +72,7 @@ def build_history(tables: CrmTables) -> DealHistory:
     contacts = tables.get("deal_contacts")
     won = lives.endings[lives.endings["outcome"] == "won"].reset_index(drop=True)
     return DealHistory(
-        states=build_states(tables, lives),
+        states=build_states(tables, lives, book),
         changes=_build_changes(tables, book, lives.left_out),
         spells=lives.spells,
         endings=lives.endings,

@@ -1,6 +1,6 @@
 """Features for any deals at any moments: dated facts in, one row per (deal_id, as_of) out; for training and scoring."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -17,6 +17,9 @@ from features.engines import Engine, run_on_duckdb
 from features.parties import PARTIES
 from features.sources import FeatureSources, build_sources, days_since_1970
 from features.spec import Feature
+
+FEW_MOMENTS = 2
+"""A spine of so many may be a question about one deal; one of more is a batch, whose levels nobody wants again."""
 
 
 def build_features(
@@ -61,10 +64,12 @@ def build_from_sources(
 ) -> pd.DataFrame:
     """What `build_features` gives, of facts that are laid out already, for deals that are among them."""
     features = chosen_features(sources, names)
+    run = engine or partial(run_on_duckdb, threads=threads)
+    if levels is None:
+        levels = _kept_levels(sources, features, spine, run)
     given = {f"{party}_level": level for party, level in (levels or {}).items()}
     relations = {**sources.relations, **given, **spine_relations(sources, spine)}
     statement = compile_features(features, sources.inputs, given=levels or ())
-    run = engine or partial(run_on_duckdb, threads=threads)
     return to_frame(run(statement, relations), spine, features)
 
 
@@ -94,13 +99,37 @@ def party_levels(
     -------
     tables : by party, for those that the features read; columns party, moment and one per aggregate.
     """
-    features = chosen_features(sources, names)
-    spine = pd.DataFrame({"as_of": pd.Series(list(moments)).astype("datetime64[us, UTC]")})
-    asked = pa.table({"as_of": microseconds(spine["as_of"]) / 1e6})
-    statements = {party: compile_level(features, sources.inputs, party) for party in parties}
-    relations = {**sources.relations, "spine": asked}
     run = engine or partial(run_on_duckdb, threads=threads)
-    return {party: run(statement, relations) for party, statement in statements.items() if statement is not None}
+    return _levels(sources, chosen_features(sources, names), list(moments), parties, run)
+
+
+def _kept_levels(
+    sources: FeatureSources, features: Sequence[Feature], spine: pd.DataFrame, engine: Engine
+) -> Mapping[str, pa.Table] | None:
+    """The levels that the sources keep, for a spine of few moments; None where they keep none."""
+    moments = spine["as_of"].drop_duplicates()
+    if sources.levels is None or not 0 < len(moments) <= FEW_MOMENTS:
+        return None
+    names = [declared.name for declared in features]
+    each = [
+        sources.levels.of(moment.timestamp(), names, partial(_levels, sources, features, [moment], PARTIES, engine))
+        for moment in moments
+    ]
+    return {party: pa.concat_tables([levels[party] for levels in each]) for party in each[0]}
+
+
+def _levels(
+    sources: FeatureSources,
+    features: Sequence[Feature],
+    moments: Sequence[pd.Timestamp],
+    parties: Iterable[str],
+    engine: Engine,
+) -> dict[str, pa.Table]:
+    """What `party_levels` gives."""
+    spine = pd.DataFrame({"as_of": pd.Series(list(moments)).astype("datetime64[us, UTC]")})
+    relations = {**sources.relations, "spine": pa.table({"as_of": microseconds(spine["as_of"]) / 1e6})}
+    statements = {party: compile_level(features, sources.inputs, party) for party in parties}
+    return {party: engine(statement, relations) for party, statement in statements.items() if statement is not None}
 
 
 def chosen_features(sources: FeatureSources, names: Iterable[str] | None) -> list[Feature]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from crm.tables import CrmTables
 from features.bulk import began_unseen, bulk_loaded
 from features.custom import custom_columns
 from features.inputs import PARTY_SOURCES, SOURCES, Inputs
+from features.levels import KeptLevels
 from features.running import DAYS, MONEY, after_inbound, first_of_contact, in_sequence, summable
 from features.stages import position_numbers, stage_keys, stage_passages
 
@@ -29,12 +31,23 @@ class FeatureSources:
     relations : Arrow table by name: state, the deals' sources, outcome, passage, accounts, owners.
     inputs : which columns there are, and since when what has been recorded.
     currencies : every currency that a deal ever had.
+    levels : what parties have at a moment, kept for whoever asks about few deals again and again; None: not kept.
     """
 
     relations: dict[str, pa.Table]
     inputs: Inputs
     currencies: tuple[str, ...]
     tables: CrmTables
+    levels: KeptLevels | None = None
+
+    @cached_property
+    def bulk(self) -> pd.Index:
+        """Ids of the deals that were loaded in bulk."""
+        return bulk_loaded(self.tables.get("deals"), self.tables.calendar.time_zone)
+
+    def keeping_levels(self) -> "FeatureSources":
+        """The same, and what parties have is worked out once a moment, not in every build."""
+        return replace(self, levels=KeptLevels())
 
 
 def build_sources(tables: CrmTables, history: DealHistory, *, bulk: pd.Index | None = None) -> FeatureSources:
@@ -80,16 +93,29 @@ def overlay_sources(stored: FeatureSources, proposed: FeatureSources, replaced: 
     Sources for spines of proposed deals only.
     """
     whole = {name: stored.relations[name] for name in ("owners", "accounts")}
+    inputs = stored.inputs.recorded_also(proposed.inputs.since)
+    levels = stored.levels if inputs.since == stored.inputs.since else None
     for name in PARTY_SOURCES:
-        rows = stored.relations[name]
-        gone = pa.array(list(replaced), rows["deal_id"].type)
-        others = rows.filter(pc.invert(pc.is_in(rows["deal_id"], value_set=gone)))
-        whole[name] = pa.concat_tables([others, proposed.relations[name]], promote_options="permissive")
+        rows, instead = stored.relations[name], proposed.relations[name]
+        is_gone = pc.is_in(rows["deal_id"], value_set=pa.array(list(replaced), rows["deal_id"].type))
+        whole[name] = rows
+        if not _same_rows(rows.filter(is_gone), instead):
+            others = rows.filter(pc.invert(is_gone))
+            whole[name], levels = pa.concat_tables([others, instead], promote_options="permissive"), None
     columns = {**stored.inputs.columns, "state": proposed.inputs.columns["state"]}
-    inputs = replace(stored.inputs, columns=columns, custom=proposed.inputs.custom)
-    inputs = inputs.recorded_also(proposed.inputs.since)
+    inputs = replace(inputs, columns=columns, custom=proposed.inputs.custom)
     currencies = tuple(dict.fromkeys((*stored.currencies, *proposed.currencies)))
-    return replace(stored, relations={**proposed.relations, **whole}, inputs=inputs, currencies=currencies)
+    relations = {**proposed.relations, **whole}
+    return replace(stored, relations=relations, inputs=inputs, currencies=currencies, levels=levels)
+
+
+def _same_rows(some: pa.Table, others: pa.Table) -> bool:
+    """Whether two tables of few rows say the same, in whatever order; a column that one lacks is unknown there."""
+    told = [
+        sorted(repr(sorted((name, value) for name, value in row.items() if value is not None)) for row in rows)
+        for rows in (some.to_pylist(), others.to_pylist())
+    ]
+    return told[0] == told[1]
 
 
 def _state(history: DealHistory, custom: dict[str, str]) -> pd.DataFrame:
@@ -132,8 +158,9 @@ def _openings(history: DealHistory, bulk: pd.Index) -> pd.DataFrame:
 def _outcomes(tables: CrmTables, history: DealHistory, bulk: pd.Index) -> pd.DataFrame:
     """Level (c)'s rows: when every deal was opened, handed over and ended, and whose it was then.
 
-    `step` is what the row adds to the number of open deals. A deal ends with the owner, account and amount it had until
-    then: what closing, or a reopening after it, wrote over them is no fact about the time before.
+    `step` is what the row adds to the number of open deals; amounts are those of ended deals. A deal ends with the
+    owner, account and amount it had until then: what closing, or a reopening after it, wrote over them is no fact about
+    the time before.
     """
     spells = history.spells
     spells = spells.assign(trusted=spells["opened_at"].mask(began_unseen(spells, bulk)))
@@ -160,6 +187,7 @@ def _outcomes(tables: CrmTables, history: DealHistory, bulk: pd.Index) -> pd.Dat
         then["amount"].astype("float64"), then["currency"].astype("str"), rows["as_of"]
     )
     columns = ["deal_id", "at", "kind", "step", "created", "days_open", "pushes"]
+    amount_base = amount_base.where(rows["kind"] != "opened")
     outcomes = rows[columns].assign(amount_base=summable(amount_base, MONEY))
     outcomes = pd.concat([outcomes, then[fields]], axis=1)
     handed_over = [_handed_over(history, field) for field in fields]

@@ -14,8 +14,7 @@ import pandas as pd
 from crm.history import DealHistory
 from crm.store import DEAL_TABLES
 from crm.tables import CrmTables
-from features.build import build_features
-from features.bulk import bulk_loaded
+from features.build import build_features, build_from_sources
 from features.catalogue import BY_NAME, feature_set_hash
 from features.sources import FeatureSources, build_sources, overlay_sources
 from models.bundle import Bundle
@@ -94,12 +93,12 @@ def explain_change(
     """
     sources = build_sources(tables, history) if sources is None else sources
     ends = pd.concat([_moment(deal_id, earlier.as_of), _moment(deal_id, as_of)], ignore_index=True)
-    built = between = build_features(tables, history, ends, sources=sources)
-    frozen = freeze_deal(history, deal_id, earlier.as_of)
-    learned_since = any(len(getattr(frozen, name)) < len(getattr(history, name)) for name in DATED)
+    its = _of_deal(history, deal_id)
+    built = between = build_from_sources(sources_with(sources, tables, its, deal_id), ends)
+    frozen = freeze_deal(its, deal_id, earlier.as_of)
+    learned_since = any(len(getattr(frozen, name)) < len(getattr(its, name)) for name in DATED)
     if learned_since:
-        as_it_was = sources_with(sources, tables, frozen, deal_id)
-        between = build_features(tables, history, _moment(deal_id, as_of), sources=as_it_was)
+        between = build_from_sources(sources_with(sources, tables, frozen, deal_id), ends.iloc[[1]])
     features = pd.concat([built.iloc[[0]], between.iloc[[-1]], built.iloc[[1]]], ignore_index=True)
     chances = _win_probability(bundle, tables, features)
     changes = [
@@ -120,17 +119,21 @@ def freeze_deal(history: DealHistory, deal_id: str, at: pd.Timestamp) -> DealHis
     return replace(history, **facts)
 
 
-def sources_with(sources: FeatureSources, tables: CrmTables, history: DealHistory, deal_id: str) -> FeatureSources:
-    """What features are read from for one deal: its own facts by a history, everything else as in `sources`."""
+def sources_with(sources: FeatureSources, tables: CrmTables, its: DealHistory, deal_id: str) -> FeatureSources:
+    """What features are read from for one deal: its own facts by a history of it alone, all else as in `sources`."""
     only = {name: rows[rows["deal_id"] == deal_id] for name, rows in tables.tables.items() if name in DEAL_TABLES}
+    alone = replace(tables, tables={**tables.tables, **only})
+    return overlay_sources(sources, build_sources(alone, its, bulk=sources.bulk), {deal_id})
+
+
+def _of_deal(history: DealHistory, deal_id: str) -> DealHistory:
+    """The dated facts of one deal alone."""
     its = {
         name: rows[rows["deal_id"] == deal_id].reset_index(drop=True)
         for name, rows in vars(history).items()
         if isinstance(rows, pd.DataFrame) and "deal_id" in rows
     }
-    alone = replace(tables, tables={**tables.tables, **only})
-    bulk = bulk_loaded(sources.tables.get("deals"), tables.calendar.time_zone)
-    return overlay_sources(sources, build_sources(alone, replace(history, **its), bulk=bulk), {deal_id})
+    return replace(history, **its)
 
 
 def _moment(deal_id: str, as_of: pd.Timestamp) -> pd.DataFrame:

@@ -18,7 +18,6 @@ from crm.history import DealHistory, build_history, open_deals
 from crm.money import RateBook
 from crm.store import DEAL_TABLES
 from crm.tables import CrmTables
-from features.bulk import bulk_loaded
 from features.sources import FeatureSources, build_sources, overlay_sources
 from models.bundle import Bundle
 from models.forecast_look import chances_beyond_scores
@@ -110,7 +109,7 @@ def supposed_deals(
     ids = frozenset(each.deal_id for each in edits)
     small = _edited(_only(tables, ids), tables, history, edits, drawn.as_of)
     dated = build_history(small)
-    few = build_sources(small, dated, bulk=bulk_loaded(tables.get("deals"), tables.calendar.time_zone))
+    few = build_sources(small, dated, bulk=sources.bulk)
     scores = score_deals(
         bundle,
         small,

@@ -136,7 +136,7 @@ class State:
     @cached_property
     def sources(self) -> FeatureSources:
         """What features are read from, proposals and newer deals as well."""
-        return build_sources(self.tables, self.history)
+        return build_sources(self.tables, self.history).keeping_levels()
 
     @cached_property
     def rates(self) -> RateBook:
@@ -312,7 +312,7 @@ def load_state(workspace: Path, ledger: Ledger, before: State | None = None, hol
         history, sources = before.history, before.sources
     else:
         tables, history = bundle.read_history(tables)
-        sources = build_sources(tables, history)
+        sources = build_sources(tables, history).keeping_levels()
     spine = open_deals(history, tables.as_of)
     features = build_features(tables, history, spine, sources=sources)
     scores = score_deals(bundle, tables, history, spine, features=features)

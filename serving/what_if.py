@@ -129,7 +129,9 @@ def score_proposals(
     history: DealHistory = build_history(proposals.tables)
     spine = open_deals(history, proposals.tables.as_of)
     replaced = known & proposals.place_of.keys()
-    sources = overlay_sources(ground.sources, build_sources(proposals.tables, history), replaced)
+    sources = overlay_sources(
+        ground.sources, build_sources(proposals.tables, history, bulk=ground.sources.bulk), replaced
+    )
     scores = score_deals(ground.bundle, proposals.tables, history, spine, sources=sources)
     rule = f"a deal that is open at {to_plain(proposals.tables.as_of)}"
     closed = partial(Detail, rule=rule, next_step="give it an open stage, and its history up to there")
