@@ -63,10 +63,11 @@ def build_from_sources(
     threads: int | None = None,
 ) -> pd.DataFrame:
     """What `build_features` gives, of facts that are laid out already, for deals that are among them."""
+    names = None if names is None else list(names)
     features = chosen_features(sources, names)
     run = engine or partial(run_on_duckdb, threads=threads)
     if levels is None:
-        levels = _kept_levels(sources, features, spine, run)
+        levels = _kept_levels(sources, spine, names, run)
     given = {f"{party}_level": level for party, level in (levels or {}).items()}
     relations = {**sources.relations, **given, **spine_relations(sources, spine)}
     statement = compile_features(features, sources.inputs, given=levels or ())
@@ -99,37 +100,26 @@ def party_levels(
     -------
     tables : by party, for those that the features read; columns party, moment and one per aggregate.
     """
+    features = chosen_features(sources, names)
+    spine = pd.DataFrame({"as_of": pd.Series(list(moments)).astype("datetime64[us, UTC]")})
+    relations = {**sources.relations, "spine": pa.table({"as_of": microseconds(spine["as_of"]) / 1e6})}
+    statements = {party: compile_level(features, sources.inputs, party) for party in parties}
     run = engine or partial(run_on_duckdb, threads=threads)
-    return _levels(sources, chosen_features(sources, names), list(moments), parties, run)
+    return {party: run(statement, relations) for party, statement in statements.items() if statement is not None}
 
 
 def _kept_levels(
-    sources: FeatureSources, features: Sequence[Feature], spine: pd.DataFrame, engine: Engine
+    sources: FeatureSources, spine: pd.DataFrame, names: Sequence[str] | None, engine: Engine
 ) -> Mapping[str, pa.Table] | None:
     """The levels that the sources keep, for a spine of few moments; None where they keep none."""
     moments = spine["as_of"].drop_duplicates()
     if sources.levels is None or not 0 < len(moments) <= FEW_MOMENTS:
         return None
-    names = [declared.name for declared in features]
     each = [
-        sources.levels.of(moment.timestamp(), names, partial(_levels, sources, features, [moment], PARTIES, engine))
+        sources.levels.of(moment, names, partial(party_levels, sources, [moment], names=names, engine=engine))
         for moment in moments
     ]
     return {party: pa.concat_tables([levels[party] for levels in each]) for party in each[0]}
-
-
-def _levels(
-    sources: FeatureSources,
-    features: Sequence[Feature],
-    moments: Sequence[pd.Timestamp],
-    parties: Iterable[str],
-    engine: Engine,
-) -> dict[str, pa.Table]:
-    """What `party_levels` gives."""
-    spine = pd.DataFrame({"as_of": pd.Series(list(moments)).astype("datetime64[us, UTC]")})
-    relations = {**sources.relations, "spine": pa.table({"as_of": microseconds(spine["as_of"]) / 1e6})}
-    statements = {party: compile_level(features, sources.inputs, party) for party in parties}
-    return {party: engine(statement, relations) for party, statement in statements.items() if statement is not None}
 
 
 def chosen_features(sources: FeatureSources, names: Iterable[str] | None) -> list[Feature]:
