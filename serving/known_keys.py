@@ -70,12 +70,13 @@ class KnownKeys:
             answer.add_done_callback(lambda done: self._note(name, done))
         patience = None if known is None else max(look.since + PATIENCE_SECONDS - time.monotonic(), 0)
         try:
-            await asyncio.wait_for(asyncio.shield(look.answer), patience)
+            key = await asyncio.wait_for(asyncio.shield(look.answer), patience)
         except (LedgerUnavailable, TimeoutError):
             if known is None:
                 raise
             return known
-        return self._known.get(name)
+        # Not what is remembered: who asks just when the answer came may be here before it is.
+        return None if key is None else Known(key, look.since)
 
     def _look(self, name: str, secret: str) -> ApiKey | Person | None:
         return self.ledger.authenticate(secret, now=pd.Timestamp.now("UTC"))

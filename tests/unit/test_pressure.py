@@ -204,6 +204,24 @@ def test_without_the_database_a_key_seen_lately_stands_for_ten_minutes_and_no_ot
     asyncio.run(play())
 
 
+def test_who_asks_at_the_very_moment_of_the_ledgers_first_answer_is_let_in_as_well(asked):
+    secret, key = asked.ledger.create_key("test", ["read"], now=NOW)
+    keys = KnownKeys(asked)
+
+    async def once_answered():
+        await asyncio.sleep(0)
+        (look,) = keys._looks.values()
+        while not look.answer.done():
+            await asyncio.sleep(0)  # one turn of the loop: the answer is there, and nobody has been told yet
+        return await keys.key_of(secret)
+
+    async def play():
+        first, second = await asyncio.gather(keys.key_of(secret), once_answered())
+        assert first.key_id == second.key_id == key.key_id and asked.times == 1
+
+    asyncio.run(play())
+
+
 def test_a_key_whose_time_is_over_opens_nothing_also_without_the_database(asked, clock):
     soon = pd.Timestamp.now("UTC") + pd.Timedelta(days=1)
     secret, _ = asked.ledger.create_key("test", ["read"], expires_at=soon, now=NOW)
