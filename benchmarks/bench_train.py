@@ -16,8 +16,9 @@ from time import perf_counter
 import lightgbm
 import pandas as pd
 
-from crm.store import import_lock, write_version
+from crm.store import write_version
 from crm.synthetic import CompanyConfig, export, simulate
+from crm.versions import import_lock
 from training.fit import train
 
 MOST = 3.0

@@ -12,11 +12,11 @@ import pandas as pd
 from crm.calendar import Calendar
 from crm.contract import TABLES
 from crm.errors import DataUnusable, Detail, UsageError
+from crm.manifest import Manifest
 from crm.mapping_tables import MappedFolder
 from crm.plain import to_plain
 from crm.reading import Delivered, RawTable, find_file, kind_of, quarantine_header, read_file, type_rows
 from crm.spreadsheet import safe_text
-from crm.store import Manifest
 from crm.tables import CrmTables
 from crm.values import Kind
 

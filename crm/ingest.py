@@ -13,6 +13,7 @@ from crm.delivery import NO_CURRENCY, Progress, Settings, free_import_id, read_d
 from crm.errors import DataUnusable, Detail, UsageError
 from crm.folding import listed_periods
 from crm.history import classify_fields
+from crm.manifest import Manifest
 from crm.mapping import TableMapping
 from crm.mapping_tables import MappedFolder
 from crm.merge import Merged, merge_table, noticed_changes, without_explained
@@ -20,8 +21,9 @@ from crm.overlay import hold_events, lay_events, split_events
 from crm.reading import Delivered
 from crm.report import ImportReport, ignored_files, missing_tables, switched_off
 from crm.stages import derive_stages, write_stages_to_fill
-from crm.store import Manifest, current_version, import_lock, read_import_manifest, read_manifest, write_version
+from crm.store import write_version
 from crm.tables import CrmTables
+from crm.versions import current_version, import_lock, read_import_manifest, read_manifest
 
 
 def _silent(step: str, fraction: float) -> None:

@@ -14,16 +14,11 @@ from crm.contract import empty_frame
 from crm.events import CrmEvent
 from crm.facts import classify_fields
 from crm.folding import DEAL_GROUP, fold, listed_periods, tables_touched
+from crm.manifest import Manifest
 from crm.stages import derive_stages
-from crm.store import (
-    Manifest,
-    import_lock,
-    read_events,
-    read_manifest,
-    read_tables,
-    write_events_version,
-)
+from crm.store import read_events, read_tables, write_events_version
 from crm.tables import CrmTables
+from crm.versions import import_lock, read_manifest
 
 
 @dataclass(frozen=True)

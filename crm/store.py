@@ -1,21 +1,13 @@
-"""Data versions on disk: Delta tables, and one manifest per version that names the version of every table.
+"""The tables of data versions on disk, as Delta tables; which versions there are: `crm.versions`.
 
-A version exists once `data/CURRENT` names it, and that file is replaced in one step: an import that is killed half-way
-leaves the version before it standing, and the next import starts from there.
-
-    data/<table>/              Delta table, sorted by deal_id, so that a range of deals is read without the others
-    data/versions/000012.json  manifest
-    data/events/000012.jsonl   events that this version was the first to hold
-    data/CURRENT               name of the current version
+data/<table>/              Delta table, sorted by deal_id, so that a range of deals is read without the others
+data/events/000012.jsonl   events that this version was the first to hold
 """
 
-import fcntl
 import json
-import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -29,18 +21,14 @@ from crm.calendar import DATE
 from crm.errors import DataUnusable, Detail
 from crm.events import CrmEvent
 from crm.manifest import Folded, Manifest
-from crm.tables import CrmTables
-
-__all__ = ["Manifest"]  # beside what is defined here
+from crm.tables import DEAL_TABLES, CrmTables
+from crm.versions import current_version, make_current, name_after, read_manifest, replace_file, write_manifest
 
 # Delta forgets how to read versions older than 30 days unless told otherwise.
 KEEP_EVERY_VERSION: dict[str, str | None] = {
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.enableExpiredLogCleanup": "false",
 }
-
-DEAL_TABLES = ("deals", "deal_history", "activities", "deal_contacts", "line_items", "deal_splits")
-"""The tables that grow with the deals: what is read of them can be limited to some deals."""
 
 # Small enough that a range of deals reads little of its neighbours, large enough that a whole table reads as quickly.
 ROWS_PER_GROUP = 131_072
@@ -85,33 +73,6 @@ class SomeDeals:
 EVERY_DEAL = DealRange()
 
 
-def current_version(workspace: Path) -> str | None:
-    """The name of the current data version; None before the first import."""
-    try:
-        return (workspace / "data" / "CURRENT").read_text().strip() or None
-    except FileNotFoundError:
-        return None
-
-
-def read_manifest(workspace: Path, version: str | None = None) -> Manifest:
-    """The manifest of a data version, by default the current one.
-
-    Raises
-    ------
-    DataUnusable
-        If nothing was imported yet, or the version does not exist.
-    """
-    name = version or current_version(workspace)
-    if name is None:
-        detail = Detail(str(workspace), None, "the workspace holds no data", "Run `dealcast import PATH` first.")
-        raise DataUnusable("Nothing has been imported yet.", detail)
-    path = workspace / "data" / "versions" / f"{name}.json"
-    if not path.exists():
-        detail = Detail(str(path), name, "no such data version", "Look into data/versions for those that exist.")
-        raise DataUnusable(f"The data version {name} does not exist.", detail)
-    return Manifest.from_dict(json.loads(path.read_text()))
-
-
 def _whole(manifest: Manifest) -> Manifest:
     """The manifest of a version whose tables are still there."""
     if not manifest.tables:
@@ -119,14 +80,6 @@ def _whole(manifest: Manifest) -> Manifest:
         detail = Detail("data/versions", manifest.data_version, rule, step)
         raise DataUnusable(f"The tables of the data version {manifest.data_version} are gone.", detail)
     return manifest
-
-
-def read_import_manifest(workspace: Path) -> Manifest | None:
-    """The manifest of the last import, without the events that lie on it; None before the first."""
-    if current_version(workspace) is None:
-        return None
-    manifest = read_manifest(workspace)
-    return manifest if manifest.folded.base is None else read_manifest(workspace, manifest.folded.base)
 
 
 def read_events(workspace: Path, manifest: Manifest) -> list[CrmEvent]:
@@ -252,11 +205,11 @@ def write_events_version(
     -------
     The new version's name.
     """
-    name = _name_after(upon.data_version)
+    name = name_after(upon.data_version)
     files = upon.folded.files if len(upon.folded.files) < MOST_FILES else ()
     lines = [json.dumps(event.to_dict(), ensure_ascii=False) for event in (new if files else events)]
     (workspace / "data" / "events").mkdir(parents=True, exist_ok=True)
-    _replace_file(workspace / "data" / "events" / f"{name}.jsonl", "".join(f"{line}\n" for line in lines))
+    replace_file(workspace / "data" / "events" / f"{name}.jsonl", "".join(f"{line}\n" for line in lines))
     written = {table: _write_table(workspace, table, frame) for table, frame in changed.tables.items()}
     manifest = replace(
         upon,
@@ -269,7 +222,7 @@ def write_events_version(
         folded=Folded(through, upon.folded.base or upon.data_version, (*files, f"{name}.jsonl")),
     )
     write_manifest(workspace, manifest)
-    _make_current(workspace, name)
+    make_current(workspace, name)
     return name
 
 
@@ -317,7 +270,7 @@ def _commit(
     before = read_manifest(workspace) if current_version(workspace) else None
     assert tables.first_import_at is not None
     manifest = Manifest(
-        data_version=_name_after(before.data_version if before else None),
+        data_version=name_after(before.data_version if before else None),
         tables=versions,
         calendar=tables.calendar,
         as_of=tables.as_of,
@@ -330,34 +283,8 @@ def _commit(
     )
     write_manifest(workspace, manifest)
     if current:
-        _make_current(workspace, manifest.data_version)
+        make_current(workspace, manifest.data_version)
     return manifest.data_version
-
-
-def _name_after(version: str | None) -> str:
-    return f"{int(version or 0) + 1:06d}"
-
-
-def write_manifest(workspace: Path, manifest: Manifest) -> None:
-    """Write the manifest of a version, in one step; call it within `import_lock`."""
-    folder = workspace / "data" / "versions"
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
-    _replace_file(folder / f"{manifest.data_version}.json", text)
-
-
-def _make_current(workspace: Path, version: str) -> None:
-    _replace_file(workspace / "data" / "CURRENT", version + "\n")
-
-
-@contextmanager
-def import_lock(workspace: Path) -> Iterator[None]:
-    """One import at a time: a second one waits; the lock goes with the process that holds it."""
-    folder = workspace / "data"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _write_table(workspace: Path, name: str, frame: pd.DataFrame, *, append: bool = False) -> int:
@@ -416,18 +343,3 @@ def _in_written_order(frame: pd.DataFrame, *, several_files: bool) -> pd.DataFra
     owner = frame.iloc[:, 0]
     goes_back = (frame["_sequence"].diff() < 0) & (owner == owner.shift())
     return frame.sort_values([owner.name, "_sequence"], ignore_index=True) if goes_back.any() else frame
-
-
-def _replace_file(path: Path, text: str) -> None:
-    """Write a file so that readers see the old or the new one whole, also after a power cut."""
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -1,6 +1,6 @@
 """The CRM tables of one data version, in memory, with what is needed to read them as of a past moment."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -8,6 +8,9 @@ import pandas as pd
 
 from crm.calendar import Calendar
 from crm.contract import empty_frame
+
+DEAL_TABLES = ("deals", "deal_history", "activities", "deal_contacts", "line_items", "deal_splits")
+"""The tables that grow with the deals: what is read of them can be limited to some deals."""
 
 
 @dataclass(frozen=True)
@@ -92,3 +95,9 @@ class CrmTables:
     def with_tables(self, **changed: pd.DataFrame) -> "CrmTables":
         """The same data version with some tables replaced."""
         return replace(self, tables={**self.tables, **changed})
+
+    def of_deals(self, deal_ids: Collection[str]) -> "CrmTables":
+        """The same with no other deals than these and what hangs on them."""
+        few = {name: rows for name, rows in self.tables.items() if name in DEAL_TABLES}
+        mine = {name: rows[rows["deal_id"].isin(deal_ids)].reset_index(drop=True) for name, rows in few.items()}
+        return self.with_tables(**mine)

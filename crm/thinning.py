@@ -10,7 +10,7 @@ import pandas as pd
 from deltalake import DeltaTable
 
 from crm.manifest import Manifest
-from crm.store import current_version, import_lock, read_manifest, write_manifest
+from crm.versions import current_version, import_lock, read_manifest, write_manifest
 
 LATEST = 10
 """So many of the newest versions stay, however old."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crm.errors import DealcastError
-from crm.store import current_version, read_manifest
+from crm.versions import current_version, read_manifest
 from dealcast import connections
 from dealcast.session import Session
 from ledger.errors import LedgerError

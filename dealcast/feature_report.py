@@ -6,7 +6,8 @@ from typing import Any
 
 from crm.errors import Detail, NotFound
 from crm.history import open_deals
-from crm.store import current_version, read_tables
+from crm.store import read_tables
+from crm.versions import current_version
 from dealcast.steps import view_at
 from features.build import build_features
 from features.catalogue import BY_NAME, CATALOGUE, catalogue_of

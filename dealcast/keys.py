@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from crm.errors import Detail, UsageError
-from crm.store import current_version, read_tables
+from crm.store import read_tables
+from crm.versions import current_version
 from dealcast.session import Session
 from ledger.keys import ApiKey
 

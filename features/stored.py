@@ -28,8 +28,9 @@ import pyarrow.parquet as pq
 import crm
 import features
 from crm.history import build_history
-from crm.store import DealRange, deal_ranges, read_columns, read_manifest, read_tables
+from crm.store import DealRange, deal_ranges, read_columns, read_tables
 from crm.tables import CrmTables, FieldClass
+from crm.versions import read_manifest
 from features.bulk import bulk_loaded
 from features.inputs import OF_DEALS, PARTY_SOURCES, Inputs
 from features.sources import FeatureSources, build_sources

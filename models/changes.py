@@ -12,7 +12,6 @@ from typing import Any, Literal
 import pandas as pd
 
 from crm.history import DealHistory
-from crm.store import DEAL_TABLES
 from crm.tables import CrmTables
 from features.build import build_features, build_from_sources
 from features.catalogue import BY_NAME, feature_set_hash
@@ -121,9 +120,8 @@ def freeze_deal(history: DealHistory, deal_id: str, at: pd.Timestamp) -> DealHis
 
 def sources_with(sources: FeatureSources, tables: CrmTables, its: DealHistory, deal_id: str) -> FeatureSources:
     """What features are read from for one deal: its own facts by a history of it alone, all else as in `sources`."""
-    only = {name: rows[rows["deal_id"] == deal_id] for name, rows in tables.tables.items() if name in DEAL_TABLES}
-    alone = replace(tables, tables={**tables.tables, **only})
-    return overlay_sources(sources, build_sources(alone, its, bulk=sources.bulk), {deal_id})
+    alone = build_sources(tables.of_deals({deal_id}), its, bulk=sources.bulk)
+    return overlay_sources(sources, alone, {deal_id})
 
 
 def _of_deal(history: DealHistory, deal_id: str) -> DealHistory:

@@ -16,7 +16,6 @@ from crm.errors import Detail, UsageError
 from crm.hierarchy import nodes_of_place
 from crm.history import DealHistory, build_history, open_deals
 from crm.money import RateBook
-from crm.store import DEAL_TABLES
 from crm.tables import CrmTables
 from features.sources import FeatureSources, build_sources, overlay_sources
 from models.bundle import Bundle
@@ -107,7 +106,7 @@ def supposed_deals(
     if not edits:
         return drawn.parts.deals.iloc[:0]
     ids = frozenset(each.deal_id for each in edits)
-    small = _edited(_only(tables, ids), tables, history, edits, drawn.as_of)
+    small = _edited(tables.of_deals(ids), tables, history, edits, drawn.as_of)
     dated = build_history(small)
     few = build_sources(small, dated, bulk=sources.bulk)
     scores = score_deals(
@@ -121,15 +120,6 @@ def supposed_deals(
     asked = {"as_of": drawn.as_of, "period": drawn.period}
     beyond = chances_beyond_scores(bundle, small, dated, **asked)
     return gather_parts(bundle, small, dated, scores, **asked, win_probability=beyond).deals
-
-
-def _only(tables: CrmTables, deal_ids: frozenset[str]) -> CrmTables:
-    """The tables with no other deals than these and what hangs on them."""
-    kept = {
-        name: rows[rows["deal_id"].isin(deal_ids)].reset_index(drop=True) if name in DEAL_TABLES else rows
-        for name, rows in tables.tables.items()
-    }
-    return replace(tables, tables=kept)
 
 
 def _edited(

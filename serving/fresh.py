@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from crm.history import open_deals
-from crm.store import DEAL_TABLES, SomeDeals, read_columns, read_tables
+from crm.store import SomeDeals, read_columns, read_tables
+from crm.tables import DEAL_TABLES
 from features.build import build_features
 from features.bulk import bulk_loaded
 from features.sources import build_sources, overlay_sources

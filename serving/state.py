@@ -18,8 +18,9 @@ from crm.hierarchy import org_chart
 from crm.history import DealHistory, open_deals
 from crm.money import RateBook
 from crm.plain import to_plain
-from crm.store import current_version, read_tables
+from crm.store import read_tables
 from crm.tables import CrmTables
+from crm.versions import current_version
 from features.build import build_features
 from features.catalogue import BY_NAME
 from features.sources import FeatureSources, build_sources

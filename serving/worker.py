@@ -19,8 +19,8 @@ import pandas as pd
 from crm.errors import DealcastError
 from crm.events import CrmEvent
 from crm.overlay import CannotFold, fold_events
-from crm.store import current_version, read_manifest
 from crm.thinning import thin_out
+from crm.versions import current_version, read_manifest
 from ledger.errors import LedgerError
 from ledger.inbox import Event, Waiting
 from ledger.ledger import Ledger, Publication

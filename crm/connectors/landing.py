@@ -14,8 +14,9 @@ import pandas as pd
 from crm.connectors.base import Connector, Fetch
 from crm.delivery import Progress, read_json
 from crm.ingest import import_folder
+from crm.manifest import Manifest
 from crm.report import ImportReport
-from crm.store import Manifest, read_import_manifest
+from crm.versions import read_import_manifest
 
 FOLDER = "connections"
 

@@ -14,7 +14,8 @@ from invented_company import Company, invented_company
 from stumbling_proxy import StumblingProxy, stumbling_proxy
 from what_stands import assert_same, held, open_ids, publish
 
-from crm.store import current_version, read_tables
+from crm.store import read_tables
+from crm.versions import current_version
 from dealcast import exchange
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,8 @@ from invented_company import invented_company
 from what_stands import open_ids, publish
 
 from crm.connectors.dynamics_scores import COLUMNS
-from crm.store import current_version, read_tables
+from crm.store import read_tables
+from crm.versions import current_version
 
 pytestmark = pytest.mark.slow
 

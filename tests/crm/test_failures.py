@@ -15,7 +15,8 @@ from what_stands import assert_same, held, open_ids, publish
 
 from crm.connectors.landing import fetch_and_import
 from crm.connectors.tryton import TrytonSettings
-from crm.store import current_version, read_tables
+from crm.store import read_tables
+from crm.versions import current_version
 from dealcast import exchange
 from dealcast.connections import opened, read_connection
 

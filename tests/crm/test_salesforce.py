@@ -10,7 +10,8 @@ from salesforce_stand_in import key
 from what_stands import open_ids, publish
 
 from crm.connectors.salesforce import SCORE_FIELDS
-from crm.store import current_version, read_tables
+from crm.store import read_tables
+from crm.versions import current_version
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,8 @@ from what_stands import open_ids, publish
 from crm.connectors.warehouse import _Shelf
 from crm.ingest import import_folder
 from crm.mapping import load_mapping
-from crm.store import current_version, read_tables
+from crm.store import read_tables
+from crm.versions import current_version
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,9 @@ import pytest
 from serving_here import NOW, RealServer, another_model
 
 from crm.history import open_deals
-from crm.store import import_lock, read_tables, write_version
+from crm.store import read_tables, write_version
 from crm.synthetic import CompanyConfig, export, simulate
+from crm.versions import import_lock
 from models.bundle import bundle_for
 from models.bundle_store import set_champion
 from models.scorer import score_deals

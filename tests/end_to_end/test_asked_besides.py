@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 
 from crm.bookings import bookings_by_node
 from crm.history import build_history
-from crm.store import import_lock, read_tables, write_version
+from crm.store import read_tables, write_version
+from crm.versions import import_lock
 from ledger.ledger import Publication, open_ledger
 from models.forecaster import QUANTILES, forecast_nodes
 from serving.api import create_api

@@ -12,9 +12,10 @@ import pytest
 
 from crm.errors import DataUnusable
 from crm.history import build_history
-from crm.store import import_lock, read_tables, write_version
+from crm.store import read_tables, write_version
 from crm.synthetic import CompanyConfig, export, simulate
 from crm.truncation import truncate_export
+from crm.versions import import_lock
 from dealcast.cli import answer
 from ledger.ledger import open_ledger
 from models.bundle import read_bundle

@@ -9,7 +9,7 @@ from serving_here import until, url_of
 from starlette.testclient import TestClient
 
 from crm.history import open_deals
-from crm.store import read_manifest
+from crm.versions import read_manifest
 from serving.access import Access
 from serving.api import create_api
 

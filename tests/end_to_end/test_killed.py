@@ -22,7 +22,8 @@ from serving_here import NOW, RealServer, fetch, until
 from crm.events import CrmEvent
 from crm.overlay import fold_events
 from crm.plain import to_plain
-from crm.store import read_manifest, read_tables
+from crm.store import read_tables
+from crm.versions import read_manifest
 from ledger.inbox import Event
 from ledger.ledger import open_ledger
 from serving.worker import crm_event

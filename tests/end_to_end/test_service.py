@@ -14,8 +14,9 @@ from starlette.testclient import TestClient
 
 from crm.history import open_deals
 from crm.plain import to_plain
-from crm.store import import_lock, read_tables, write_version
+from crm.store import read_tables, write_version
 from crm.truncation import truncate_export
+from crm.versions import import_lock
 from features.catalogue import BY_NAME
 from ledger.ledger import Publication, open_ledger
 from models.bundle import bundle_for

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from crm.store import import_lock, write_version
+from crm.store import write_version
 from crm.synthetic import CompanyConfig, export, simulate
+from crm.versions import import_lock
 from dealcast.cli import answer
 from ledger.ledger import open_ledger
 from models import bundle_store

@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 
 from crm.history import open_deals
 from crm.plain import to_plain
-from crm.store import read_manifest, read_tables
+from crm.store import read_tables
+from crm.versions import read_manifest
 from ledger.inbox import Event
 from ledger.ledger import open_ledger
 from models.bundle import bundle_for

@@ -10,9 +10,10 @@ import pytest
 
 from crm.errors import DataUnusable, NoModel, UsageError
 from crm.history import build_history, open_deals
-from crm.store import import_lock, write_version
+from crm.store import write_version
 from crm.synthetic import CompanyConfig, export, simulate
 from crm.truncation import truncate_export
+from crm.versions import import_lock
 from features.build import build_features
 from models import bundle_store
 from models.bundle import Bundle, bundle_for, read_bundle, write_bundle

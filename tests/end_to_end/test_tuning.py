@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from crm.history import build_history
-from crm.store import import_lock, write_version
+from crm.store import write_version
 from crm.synthetic import CompanyConfig, export, simulate
 from crm.truncation import truncate_export
+from crm.versions import import_lock
 from dealcast.cli import answer
 from models.bundle_store import bundles_folder, read_manifest
 from models.learners import HazardSettings

@@ -16,7 +16,7 @@ from serving_here import NOW, RealServer, another_model, fetch, until, url_of
 from starlette.testclient import TestClient
 
 from crm.plain import to_plain
-from crm.store import read_manifest
+from crm.versions import read_manifest
 from ledger.database import parse_url
 from ledger.ledger import open_ledger
 from models.bundle_store import bundles_folder, set_champion

@@ -9,7 +9,8 @@ import pytest
 from serving_here import NOW, RealServer, another_model, fetch, until, url_of
 
 from crm.plain import to_plain
-from crm.store import import_lock, write_version
+from crm.store import write_version
+from crm.versions import import_lock
 from ledger.ledger import open_ledger
 from models.bundle_store import set_champion
 

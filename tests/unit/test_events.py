@@ -13,8 +13,9 @@ from test_ingest import DEALS, Company
 from crm.events import CrmEvent, check_rows
 from crm.history import build_history, open_deals, values_at
 from crm.overlay import fold_events
-from crm.store import current_version, read_manifest, read_tables
+from crm.store import read_tables
 from crm.tables import CrmTables
+from crm.versions import current_version, read_manifest
 
 NOW = pd.Timestamp("2026-06-01", tz="UTC").as_unit("us")
 CREATED = {"A": "2026-01-01", "B": "2026-01-02"}

@@ -22,9 +22,10 @@ from crm.ingest import import_folder
 from crm.merge import equal_values
 from crm.reading import rows_as_text, type_rows
 from crm.report import ImportReport
-from crm.store import current_version, read_tables
+from crm.store import read_tables
 from crm.tables import CrmTables
 from crm.truncation import truncate_export
+from crm.versions import current_version
 
 STAGES = (
     "stage,sort_order,is_closed,is_won\nOpen,1,false,false\nDemo,2,false,false\nWon,3,true,true\nLost,4,true,false\n"

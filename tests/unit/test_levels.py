@@ -1,7 +1,5 @@
 """What parties have at a moment is worked out once, and never changes an answer."""
 
-from dataclasses import replace
-
 import pandas as pd
 import pytest
 
@@ -26,11 +24,8 @@ def company() -> Company:
 def alone(company: Company, deal_id: str, **instead: object) -> tuple[FeatureSources, FeatureSources]:
     """One deal proposed, with some fields otherwise: over sources that keep levels, and over those that do not."""
     tables, _, sources = company
-    its = {
-        name: rows[rows["deal_id"] == deal_id] if "deal_id" in rows else rows for name, rows in tables.tables.items()
-    }
-    its["deals"] = its["deals"].assign(**instead)
-    proposed = replace(tables, tables=its)
+    its = tables.of_deals({deal_id})
+    proposed = its.with_tables(deals=its.get("deals").assign(**instead))
     few = build_sources(proposed, build_history(proposed), bulk=sources.bulk)
     keeping = overlay_sources(sources.keeping_levels(), few, {deal_id})
     return keeping, overlay_sources(sources, few, {deal_id})

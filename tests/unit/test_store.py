@@ -17,18 +17,9 @@ from crm.calendar import Calendar
 from crm.contract import DTYPES, empty_frame
 from crm.errors import DataUnusable
 from crm.ingest import import_folder
-from crm.store import (
-    ROWS_PER_GROUP,
-    DealRange,
-    current_version,
-    deal_ranges,
-    import_lock,
-    read_manifest,
-    read_tables,
-    write_version,
-    write_version_in_parts,
-)
+from crm.store import ROWS_PER_GROUP, DealRange, deal_ranges, read_tables, write_version, write_version_in_parts
 from crm.tables import CrmTables, FieldClass
+from crm.versions import current_version, import_lock, read_manifest
 
 NOW = pd.Timestamp("2026-03-01T09:00:00Z")
 PROJECT = Path(__file__).resolve().parents[2]
@@ -38,21 +29,21 @@ KILLED_IMPORT = """
 import os, signal, sys
 from pathlib import Path
 import pandas as pd
-import crm.store
+import crm.store, crm.versions
 from crm.ingest import import_folder
 
 workspace, source, step = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 
-def die_before(name, suffix):
-    real = getattr(crm.store, name)
+def die_before(module, name, suffix):
+    real = getattr(module, name)
     def step_taken(*given):
         if any(str(value).endswith(suffix) for value in given):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*given)
-    setattr(crm.store, name, step_taken)
+    setattr(module, name, step_taken)
 
-die_before(*{"table": ("_write_table", "stages"), "manifest": ("_replace_file", ".json"),
-             "current": ("_replace_file", "CURRENT")}[step])
+die_before(*{"table": (crm.store, "_write_table", "stages"), "manifest": (crm.versions, "replace_file", ".json"),
+             "current": (crm.versions, "replace_file", "CURRENT")}[step])
 import_folder(workspace, source, full=False, now=pd.Timestamp("2026-03-02T09:00:00Z"))
 """
 

@@ -6,8 +6,9 @@ from test_events import deal, fold, imported
 from test_ingest import Company
 
 from crm.errors import DataUnusable
-from crm.store import read_manifest, read_tables
+from crm.store import read_tables
 from crm.thinning import LATEST, thin_out
+from crm.versions import read_manifest
 
 LATER = pd.Timestamp("2999-01-01", tz="UTC")
 EARLIER = pd.Timestamp("2000-01-01", tz="UTC")

@@ -11,9 +11,10 @@ import pandas as pd
 
 from crm.calendar import Calendar
 from crm.history import snapshot_spine
-from crm.store import import_lock, read_tables, write_version
+from crm.store import read_tables, write_version
 from crm.synthetic import CompanyConfig, export, simulate
 from crm.tables import CrmTables
+from crm.versions import import_lock
 from ledger.ledger import Ledger, Publication, open_ledger
 from models.bundle import Bundle, bundle_for
 from models.forecaster import forecast_nodes
