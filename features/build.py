@@ -1,6 +1,6 @@
 """Features for any deals at any moments: dated facts in, one row per (deal_id, as_of) out; for training and scoring."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,7 @@ from features.catalogue import BY_NAME, catalogue_of
 from features.compiler import compile_features, compile_level
 from features.engines import Engine, run_on_duckdb
 from features.parties import PARTIES
-from features.sources import FeatureSources, build_sources, days_since_1970
+from features.sources import FeatureSources, Levels, build_sources, days_since_1970
 from features.spec import Feature
 
 FEW_MOMENTS = 2
@@ -29,7 +29,7 @@ def build_features(
     *,
     names: Iterable[str] | None = None,
     sources: FeatureSources | None = None,
-    levels: Mapping[str, pa.Table] | None = None,
+    levels: Levels | None = None,
     engine: Engine | None = None,
     threads: int | None = None,
 ) -> pd.DataFrame:
@@ -58,12 +58,12 @@ def build_from_sources(
     spine: pd.DataFrame,
     *,
     names: Iterable[str] | None = None,
-    levels: Mapping[str, pa.Table] | None = None,
+    levels: Levels | None = None,
     engine: Engine | None = None,
     threads: int | None = None,
 ) -> pd.DataFrame:
     """What `build_features` gives, of facts that are laid out already, for deals that are among them."""
-    names = None if names is None else list(names)
+    names = None if names is None else tuple(names)
     features = chosen_features(sources, names)
     run = engine or partial(run_on_duckdb, threads=threads)
     if levels is None:
@@ -109,14 +109,14 @@ def party_levels(
 
 
 def _kept_levels(
-    sources: FeatureSources, spine: pd.DataFrame, names: Sequence[str] | None, engine: Engine
-) -> Mapping[str, pa.Table] | None:
+    sources: FeatureSources, spine: pd.DataFrame, names: tuple[str, ...] | None, engine: Engine
+) -> Levels | None:
     """The levels that the sources keep, for a spine of few moments; None where they keep none."""
     moments = spine["as_of"].drop_duplicates()
     if sources.levels is None or not 0 < len(moments) <= FEW_MOMENTS:
         return None
     each = [
-        sources.levels.of(moment, names, partial(party_levels, sources, [moment], names=names, engine=engine))
+        sources.levels.of((moment, names), partial(party_levels, sources, [moment], names=names, engine=engine))
         for moment in moments
     ]
     return {party: pa.concat_tables([levels[party] for levels in each]) for party in each[0]}

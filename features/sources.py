@@ -1,6 +1,6 @@
 """Dated facts laid out as the relations that compiled features read: made once per data version, used for any spine."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,15 +11,20 @@ import pyarrow.compute as pc
 
 from crm.facts import JUST_AFTER, microseconds
 from crm.history import DealHistory, values_at
+from crm.kept import Kept
 from crm.lives import pipelines_of
 from crm.money import RateBook
 from crm.tables import CrmTables
 from features.bulk import began_unseen, bulk_loaded
 from features.custom import custom_columns
 from features.inputs import PARTY_SOURCES, SOURCES, Inputs
-from features.levels import KeptLevels
 from features.running import DAYS, MONEY, after_inbound, first_of_contact, in_sequence, summable
 from features.stages import position_numbers, stage_keys, stage_passages
+
+MOMENTS_KEPT = 8
+
+Levels = Mapping[str, pa.Table]
+"""What owners, accounts, stages … have from all their deals, by party: the result of `compile_level`'s statement."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +36,15 @@ class FeatureSources:
     relations : Arrow table by name: state, the deals' sources, outcome, passage, accounts, owners.
     inputs : which columns there are, and since when what has been recorded.
     currencies : every currency that a deal ever had.
-    levels : what parties have at a moment, kept for whoever asks about few deals again and again; None: not kept.
+    levels : what parties have, by moment and names of features (None: all), kept for whoever asks about few deals again
+        and again; None: not kept.
     """
 
     relations: dict[str, pa.Table]
     inputs: Inputs
     currencies: tuple[str, ...]
     tables: CrmTables
-    levels: KeptLevels | None = None
+    levels: Kept[tuple[pd.Timestamp, tuple[str, ...] | None], Levels] | None = None
 
     @cached_property
     def bulk(self) -> pd.Index:
@@ -47,7 +53,7 @@ class FeatureSources:
 
     def keeping_levels(self) -> "FeatureSources":
         """The same, and what parties have is worked out once a moment, not in every build."""
-        return replace(self, levels=KeptLevels())
+        return replace(self, levels=Kept(MOMENTS_KEPT))
 
 
 def build_sources(tables: CrmTables, history: DealHistory, *, bulk: pd.Index | None = None) -> FeatureSources:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from crm.calendar import Period
 from crm.errors import DealcastError
 from crm.hierarchy import org_chart
 from crm.history import DealHistory, open_deals
+from crm.kept import Kept
 from crm.money import RateBook
 from crm.plain import to_plain
 from crm.store import read_tables
@@ -43,8 +44,6 @@ LOOK_AGAIN_SECONDS = 20.0
 CHANGE_DAYS = 7
 FEW_DEALS = 100
 """So many are looked up by name in the ledger; for more of them all are read."""
-MOVES_KEPT, BOOKINGS_KEPT = 8, 64
-"""Whoever looks at many past days must not fill the memory."""
 OUTCOMES = {"won": "won", "lost": "lost", "deleted": "lost"}
 """How a deal ended, as the contract counts it; a merged deal lives on in another and is nobody's."""
 
@@ -62,6 +61,8 @@ class State:
     scores : the contract's score rows of all open deals.
     features : what they were scored by, row by row: `build_features`.
     earlier : what had been published of them a week before (deal_id as the index; win_probability, as_of).
+    forecasts, draws, moves, bookings : computed when asked for, and only the last kept: whoever looks at many past days
+        must not fill the memory, and draws are large.
     prepared : what pages make of all this, once for all of them.
     withheld_owners : users whose deals' scores nobody sees: the holdout.
     newer : some deals as a newer data version has them, until that is loaded whole.
@@ -74,13 +75,12 @@ class State:
     scores: pd.DataFrame
     features: pd.DataFrame
     earlier: pd.DataFrame
-    forecasts: dict[tuple[pd.Timestamp, str | None], pd.DataFrame] = field(default_factory=dict)
-    forecasting: threading.Lock = field(default_factory=threading.Lock)
-    draws: dict[pd.Timestamp, DrawnForecast] = field(default_factory=dict)
-    moves: dict[tuple[pd.Timestamp, pd.Timestamp, str, pd.Timestamp, str], Moves] = field(default_factory=dict)
-    bookings_known: dict[tuple[pd.Timestamp, pd.Timestamp], pd.DataFrame] = field(default_factory=dict)
-    booking: threading.Lock = field(default_factory=threading.Lock)
-    drawing: threading.Lock = field(default_factory=threading.Lock)
+    forecasts: Kept[tuple[pd.Timestamp, str | None], pd.DataFrame] = field(default_factory=partial(Kept, 64))
+    draws: Kept[pd.Timestamp, DrawnForecast] = field(default_factory=partial(Kept, 1))
+    moves: Kept[tuple[pd.Timestamp, pd.Timestamp, str, pd.Timestamp, str], Moves] = field(
+        default_factory=partial(Kept, 8)
+    )
+    bookings: Kept[tuple[pd.Timestamp, pd.Timestamp], pd.DataFrame] = field(default_factory=partial(Kept, 64))
     prepared: dict[str, Any] = field(default_factory=dict)
     newer: "State | None" = None
     withheld_owners: frozenset[str] = frozenset()
@@ -220,40 +220,30 @@ class State:
 
     def forecast(self, period: Period, by: str | None = None) -> pd.DataFrame:
         """The contract's forecast rows of a period, with a breakdown or without, computed once."""
-        asked = (period.start_at, by)
-        with self.forecasting:
-            if asked not in self.forecasts:
-                self.forecasts[asked] = forecast_nodes(
-                    self.bundle, self.tables, self.history, self.scores, as_of=self.as_of, period=period, by=by
-                )
-            return self.forecasts[asked]
+        about = (self.bundle, self.tables, self.history, self.scores)
+        work_out = partial(forecast_nodes, *about, as_of=self.as_of, period=period, by=by)
+        return self.forecasts.of((period.start_at, by), work_out)
 
     def booked(self, period: Period, at: pd.Timestamp) -> pd.DataFrame:
         """The wins of a period that counted at a moment, as they showed then, computed once; the last are kept."""
-        asked = (period.start_at, at)
-        with self.booking:
-            if asked not in self.bookings_known:
-                self.bookings_known[asked] = bookings(self.tables, self.history, at, period)
-                forget_oldest(self.bookings_known, BOOKINGS_KEPT)
-            return self.bookings_known[asked]
+        work_out = partial(bookings, self.tables, self.history, at, period)
+        return self.bookings.of((period.start_at, at), work_out)
 
     def drawn(self, period: Period) -> DrawnForecast:
         """The forecast of a period with its draws, computed once; kept for the period asked for last."""
-        with self.drawing:
-            if period.start_at not in self.draws:
-                self.draws.clear()  # they are large
-                self.draws[period.start_at] = draw_forecast(
-                    self.bundle,
-                    self.tables,
-                    self.history,
-                    self.scores,
-                    as_of=self.as_of,
-                    period=period,
-                    win_probability=chances_beyond_scores(
-                        self.bundle, self.tables, self.history, as_of=self.as_of, period=period
-                    ),
-                )
-            return self.draws[period.start_at]
+        return self.draws.of(period.start_at, partial(self._draw, period))
+
+    def _draw(self, period: Period) -> DrawnForecast:
+        beyond = chances_beyond_scores(self.bundle, self.tables, self.history, as_of=self.as_of, period=period)
+        return draw_forecast(
+            self.bundle,
+            self.tables,
+            self.history,
+            self.scores,
+            as_of=self.as_of,
+            period=period,
+            win_probability=beyond,
+        )
 
     def moved(
         self,
@@ -272,22 +262,15 @@ class State:
         """
         as_of, bundle = as_of or self.as_of, bundle or self.bundle
         asked = (period.start_at, since, before.model_version, as_of, bundle.model_version)
-        with self.drawing:
-            if asked not in self.moves:
-                known = (self.tables, self.history)
-                tables, history = known if bundle.reads_as(self.bundle) else bundle.read_history(self.tables)
-                scores = self.scores if as_of == self.as_of and bundle is self.bundle else None
-                self.moves[asked] = moves_since(
-                    bundle, tables, history, since=since, as_of=as_of, period=period, before=before, scores=scores
-                )
-                forget_oldest(self.moves, MOVES_KEPT)
-            return self.moves[asked]
+        return self.moves.of(asked, partial(self._move, period, since, before, as_of, bundle))
 
-
-def forget_oldest(answers: dict[Any, Any], most: int) -> None:
-    """Keep so many answers, those that were made last."""
-    while len(answers) > most:
-        del answers[next(iter(answers))]
+    def _move(self, period: Period, since: pd.Timestamp, before: Bundle, as_of: pd.Timestamp, bundle: Bundle) -> Moves:
+        known = (self.tables, self.history)
+        tables, history = known if bundle.reads_as(self.bundle) else bundle.read_history(self.tables)
+        scores = self.scores if as_of == self.as_of and bundle is self.bundle else None
+        return moves_since(
+            bundle, tables, history, since=since, as_of=as_of, period=period, before=before, scores=scores
+        )
 
 
 def load_state(workspace: Path, ledger: Ledger, before: State | None = None, holdout: Holdout | None = None) -> State:

@@ -7,7 +7,6 @@ from crm.history import DealHistory, build_history, open_deals
 from crm.synthetic import CompanyConfig, export, simulate
 from crm.tables import CrmTables
 from features.build import build_from_sources
-from features.levels import MOMENTS_KEPT, KeptLevels
 from features.sources import FeatureSources, build_sources, overlay_sources
 
 Company = tuple[CrmTables, DealHistory, FeatureSources]
@@ -56,10 +55,3 @@ def test_a_proposal_that_changes_what_its_parties_have_is_not(company):
     keeping, whole = alone(company, deal_id, created_at=deals.loc[deal_id, "created_at"] - pd.Timedelta(days=3))
     assert keeping.levels is None
     pd.testing.assert_frame_equal(build_from_sources(keeping, spine), build_from_sources(whole, spine))
-
-
-def test_levels_are_worked_out_once_and_only_the_last_moments_stay():
-    kept, made = KeptLevels(), []
-    for moment in [*range(MOMENTS_KEPT + 1), MOMENTS_KEPT, 0]:
-        kept.of(moment, ["some"], lambda moment=moment: made.append(moment) or {})
-    assert made == [*range(MOMENTS_KEPT + 1), 0]
