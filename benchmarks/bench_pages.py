@@ -27,8 +27,8 @@ from ledger.ledger import Publication, open_ledger
 from models.bundle import read_bundle, write_bundle
 from models.bundle_store import bundles_folder, read_champion, set_champion
 from serving.api import create_api
+from serving.follower import Follower
 from serving.pages.assets import LIBRARIES, content
-from serving.state import Follower
 
 TIMES = 15
 MOST_SECONDS, MOST_WHAT_IFS, MOST_BYTES = 0.5, 2.0, 500_000

@@ -39,6 +39,7 @@ from serving.auth import Gate
 from serving.callers import UsersByEmail
 from serving.door import Door
 from serving.errors import answer_explained, answer_http, answer_invalid
+from serving.follower import Follower
 from serving.forecasts import answer_forecast
 from serving.given import Asker, Now, Reader, Sender, Speaker, is_stale, wall_clock
 from serving.guard import Guard
@@ -63,7 +64,6 @@ from serving.schema import (
 )
 from serving.scores import answer_deal, answer_scores
 from serving.sign_in import add_sign_in
-from serving.state import Follower
 from serving.webhooks import add_webhooks
 from serving.what_if import answer_what_if
 from serving.worker import Worker

@@ -8,8 +8,9 @@ from fastapi import Depends, Request
 from crm.errors import Detail, NoModel
 from crm.plain import to_plain
 from serving.callers import Caller
+from serving.follower import Follower
 from serving.rules import Needs
-from serving.state import Follower, State
+from serving.state import State
 
 
 async def state_now(request: Request) -> State:

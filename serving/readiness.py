@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from crm.errors import Detail, NoModel
+from serving.follower import Follower
 from serving.given import head_of, state_of
 from serving.readings import Readings
-from serving.state import Follower, State
+from serving.state import State
 from serving.worker import Worker
 
 

@@ -26,8 +26,9 @@ from ledger.inbox import Event, Waiting
 from ledger.ledger import Ledger, Publication
 from serving import metrics, traces
 from serving.background import Background
+from serving.follower import Follower
 from serving.fresh import score_newer
-from serving.state import FEW_DEALS, Follower, State
+from serving.state import FEW_DEALS, State
 
 LOOK_EVERY_SECONDS = 1.0
 LONGEST_REST_SECONDS = 30.0

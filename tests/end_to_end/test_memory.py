@@ -13,7 +13,8 @@ from crm.plain import to_plain
 from ledger.inbox import Event
 from ledger.ledger import open_ledger
 from models.bundle_store import set_champion
-from serving.state import Follower, State
+from serving.follower import Follower
+from serving.state import State
 from serving.worker import Worker
 
 pytestmark = pytest.mark.slow

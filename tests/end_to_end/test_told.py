@@ -21,7 +21,7 @@ from ledger.ledger import open_ledger
 from models.bundle import bundle_for
 from models.scorer import score_deals
 from serving.api import create_api
-from serving.state import Follower
+from serving.follower import Follower
 from serving.worker import Worker
 
 pytestmark = pytest.mark.slow
@@ -554,7 +554,7 @@ import sys
 from pathlib import Path
 from ledger.inbox import Event
 from ledger.ledger import open_ledger
-from serving.state import Follower
+from serving.follower import Follower
 from serving.worker import Worker
 
 workspace, ledger = Path(sys.argv[1]), open_ledger(sys.argv[2])
