@@ -1,11 +1,12 @@
-"""A small synthetic company, trained once for all tests that serve it, and the real server of it."""
+"""A small synthetic company, trained once for all that serve it; its service in this process and as a real server."""
 
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from serving_here import NOW, RealServer, another_model
+from in_this_process import served, serving
+from serving_here import NOW, RealServer, another_model, url_of
 
 from crm.history import open_deals
 from crm.store import read_tables, write_version
@@ -48,6 +49,27 @@ def view(trained):
     bundle = bundle_for(trained, tables.as_of, tables.as_of)
     tables, history = bundle.read_history(tables)
     return tables, history, bundle, score_deals(bundle, tables, history, open_deals(history, tables.as_of))
+
+
+@pytest.fixture(scope="module")
+def client(trained, tmp_path_factory):
+    copy = Path(shutil.copytree(trained, tmp_path_factory.mktemp("served") / "workspace"))
+    with served(copy) as client:
+        yield client
+
+
+@pytest.fixture
+def service(workspace, request):
+    with serving(workspace, url_of(workspace)) as service:
+        yield service
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_service(request, workspace):
+    """The service with its ledger on each kind of database."""
+    url = url_of(workspace) if request.param == "sqlite" else request.getfixturevalue("postgresql")()
+    with serving(workspace, url) as service:
+        yield service
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """References of the family account."""
 
-from plain_company import Known, Value, known, log, mean, reference, wins_with
+from plain_company import Value, known
+from plain_known import Known, log, mean, reference, wins_with
 from reference_deal import amount_base
 from reference_owner import company_rate
 

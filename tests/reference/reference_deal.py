@@ -1,6 +1,7 @@
 """References of the family deal."""
 
-from plain_company import Known, Value, count, known, log, mean, reference
+from plain_company import Value, known
+from plain_known import Known, count, log, mean, reference
 
 
 @reference

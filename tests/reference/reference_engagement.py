@@ -3,7 +3,8 @@
 from itertools import pairwise
 
 import pandas as pd
-from plain_company import Known, Value, count, days_between, in_order, known, mean, reference
+from plain_company import Value, days_between, in_order, known
+from plain_known import Known, count, mean, reference
 
 
 def contacts_in(rows: list | None) -> float | None:

@@ -1,7 +1,8 @@
 """References of the family timing."""
 
 import pandas as pd
-from plain_company import Known, Value, known, mean, reference, wins_with
+from plain_company import Value, known
+from plain_known import Known, mean, reference, wins_with
 
 
 @reference

@@ -5,7 +5,8 @@ import reference_deal
 import reference_engagement
 import reference_owner
 import reference_timing
-from plain_company import REFERENCES, Company, Known
+from plain_company import Company
+from plain_known import REFERENCES, Known
 
 FAMILIES = (reference_deal, reference_timing, reference_engagement, reference_owner, reference_account)
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_ingest import DEALS, Company
+from importing_company import DEALS, Company
 
 from crm.events import CrmEvent, check_rows
 from crm.history import build_history, open_deals, values_at

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from test_ingest import Company
+from importing_company import Company
 
 from crm.connectors.hubspot_webhook import events_of
 from crm.store import read_tables

@@ -2,8 +2,8 @@
 
 import pandas as pd
 import pytest
+from importing_company import Company
 from test_events import deal, fold, imported
-from test_ingest import Company
 
 from crm.errors import DataUnusable
 from crm.store import read_tables

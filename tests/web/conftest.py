@@ -1,7 +1,5 @@
 """One company that has lived with the service, one server of it and one browser, for all tests of the pages."""
 
-import fcntl
-import os
 import shutil
 from datetime import date
 from pathlib import Path
@@ -10,6 +8,7 @@ import pandas as pd
 import pytest
 from browser_here import CHROMIUM, launch
 from lived_company import ledger_of, lived_company
+from made_once import made_once
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from web_session import Visit, Web
 
@@ -35,13 +34,8 @@ TRAINED_AS_OF = pd.Timestamp("2025-09-22", tz="UTC")
 @pytest.fixture(scope="session")
 def company(tmp_path_factory) -> Path:
     """The workspace of the company, a copy of its own for each process of tests; only what pages write changes it."""
-    beside = tmp_path_factory.getbasetemp()
-    beside = beside.parent if "PYTEST_XDIST_WORKER" in os.environ else beside
-    with (beside / "lived.lock").open("w") as lock:  # whoever comes first makes it, for all processes
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (beside / "lived").exists():
-            lived_company(beside / "half", COMPANY, TRAINED_AS_OF).rename(beside / "lived")
-    return Path(shutil.copytree(beside / "lived", tmp_path_factory.mktemp("company") / "workspace"))
+    lived = made_once(tmp_path_factory, "lived", lambda half: lived_company(half, COMPANY, TRAINED_AS_OF))
+    return Path(shutil.copytree(lived, tmp_path_factory.mktemp("company") / "workspace"))
 
 
 @pytest.fixture(scope="session")

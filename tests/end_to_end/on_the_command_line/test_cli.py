@@ -1,7 +1,5 @@
 """The command line from an export to a forecast, on a small synthetic company, as a user would run it."""
 
-import contextlib
-import io
 import json
 import shutil
 import subprocess
@@ -10,76 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from command_line_here import EARLIER, LONG_AGO, PAST, done, refused
 
-from crm.export import write_export
-from crm.store import read_tables
-from crm.synthetic import CompanyConfig, export, simulate
 from dealcast.cli import answer
-from dealcast.demo import quarter_begun, replay_weeks
-from dealcast.session import Session, run
 from ledger.ledger import open_ledger
 from models.forecaster import FORECAST_COLUMNS
-from models.outlook import line_through
-from models.review import REVIEW_COLUMNS, review_cuts
+from models.review import REVIEW_COLUMNS
 from serving.schema import SCORE_COLUMNS
 
 pytestmark = pytest.mark.slow
-
-COMPANY = CompanyConfig(seed=5, days=520, n_reps=6, n_teams=2, n_regions=2, deals_per_week=12.0)
-LONG_AGO, EARLIER, PAST = "2023-12-01", "2024-03-04", "2024-04-08"
-
-
-def dealcast(workspace: Path, *arguments: object) -> tuple[int, dict]:
-    """Run a command with `--json`: its exit code and its one document."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        code = answer(["--workspace", str(workspace), "--json", *map(str, arguments)])
-    return code, json.loads(printed.getvalue(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-
-
-def done(workspace: Path, *arguments: object) -> dict:
-    """Run a command that succeeds."""
-    code, document = dealcast(workspace, *arguments)
-    assert code == 0, document
-    return document
-
-
-def refused(workspace: Path, *arguments: object) -> tuple[int, dict]:
-    """Run a command that fails, and check the shape of what it says."""
-    code, document = dealcast(workspace, *arguments)
-    assert document.keys() == {"error"} and document["error"].keys() == {"code", "message", "details"}
-    for detail in document["error"]["details"]:
-        assert detail.keys() == {"where", "value", "rule", "next_step"}
-    return code, document["error"]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> tuple[Path, Path]:
-    """Two exports of a small company, the second 8 days later."""
-    state, place = simulate(COMPANY), tmp_path_factory.mktemp("exports")
-    reached = state.company.calendar.midnight(state.on)
-    write_export(export(state, reached - pd.Timedelta(days=8)), place / "first")
-    write_export(export(state, reached), place / "second")
-    return place / "first", place / "second"
-
-
-@pytest.fixture(scope="module")
-def imported(folders, tmp_path_factory) -> tuple[Path, dict]:
-    """A workspace with the first export, and what the import said."""
-    workspace = tmp_path_factory.mktemp("imported") / "workspace"
-    return workspace, done(workspace, "import", folders[0])
-
-
-@pytest.fixture(scope="module")
-def trained(imported, tmp_path_factory) -> tuple[Path, dict, dict]:
-    """A workspace with a champion and a model of an earlier moment, and what the trainings said."""
-    workspace = Path(shutil.copytree(imported[0], tmp_path_factory.mktemp("trained") / "workspace"))
-    return workspace, done(workspace, "train"), done(workspace, "train", "--as-of", EARLIER)
-
-
-@pytest.fixture
-def workspace(trained, tmp_path) -> Path:
-    return Path(shutil.copytree(trained[0], tmp_path / "workspace"))
 
 
 def test_an_import_counts_every_row_and_the_same_folder_again_changes_nothing(imported, folders, tmp_path):
@@ -329,160 +266,10 @@ def test_the_data_s_own_moment_is_not_the_past_and_a_later_one_is_refused(worksp
             assert code == 2 and error["details"][0]["value"] == later
 
 
-def test_the_champion_can_be_promoted_and_rolled_back(workspace, trained):
-    first, second = (report["model_version"] for report in trained[1:])
-    assert done(workspace, "models", "show")["model_version"] == first
-    models = done(workspace, "models", "list")["models"]
-    assert [model["model_version"] for model in models] == [second, first]
-    assert models[1]["aliases"] == ["champion"]
-    moved = done(workspace, "models", "promote", second, "--reason", "trial")
-    assert (moved["champion"], moved["previous"], moved["reason"]) == (second, first, "trial") and moved["by"]
-    assert done(workspace, "models", "show")["model_version"] == second
-    assert done(workspace, "models", "rollback")["champion"] == first
-    card = done(workspace, "models", "show", second)
-    assert card["model_version"] == second and card["features"] and card["baselines"]
-    assert refused(workspace, "models", "show", "nobody")[0] == 4
-    assert refused(workspace, "models", "promote", "nobody")[0] == 4
-
-
-def test_the_demonstration_keeps_the_weeks_before_as_the_replays_they_are(workspace, trained):
-    done(workspace, "models", "promote", trained[2]["model_version"])
-    session, tables = Session(workspace, as_json=True), read_tables(workspace)
-    period = tables.calendar.period_of(tables.as_of)
-    assert str(period.start) == str(quarter_begun(session))
-    for _again in range(2):
-        replay_weeks(session)
-    cuts = [cut for cut in review_cuts(tables.calendar, period, tables.as_of) if cut < tables.as_of]
-    for kind in ("forecast", "scores"):
-        assert [head.as_of for head in session.ledger.publications(kind, basis="replayed")] == cuts
-        assert session.ledger.publications(kind, basis="published") == []
-    line = line_through(session.ledger, period, "company", "company", at=session.now)
-    assert len(line) == len(cuts) > 3 and set(line["basis"]) == {"replayed"}
-
-
-def test_a_promotion_is_told_in_words(workspace, trained, capsys):
-    version = trained[1]["model_version"]
-    assert answer(["--workspace", str(workspace), "models", "promote", version, "--reason", "a [trial]"]) == 0
-    assert capsys.readouterr().out == f"Champion: {version} (before: {version}), a [trial]\n"
-
-
-def test_two_models_are_compared_and_the_order_only_turns_the_sign(workspace, trained):
-    first, second = (report["model_version"] for report in trained[1:])
-    document = done(workspace, "models", "compare", first, second)
-    assert {"a", "b", "snapshots", "metrics", "difference", "slices", "calibration_slope"} <= set(document)
-    assert (document["a"], document["b"]) == (first, second) and document["snapshots"] > 0
-    seen, metrics = document["difference"]["log_loss"], document["metrics"]
-    assert seen["value"] == pytest.approx(metrics["a"]["log_loss"] - metrics["b"]["log_loss"])
-    assert seen["low"] <= seen["value"] <= seen["high"]
-    turned = done(workspace, "models", "compare", second, first)
-    assert turned["difference"]["log_loss"]["value"] == pytest.approx(-seen["value"])
-    assert turned["metrics"] == {"a": metrics["b"], "b": metrics["a"]}
-
-
-def test_a_model_compared_with_itself_is_no_better(workspace, trained, capsys):
-    version = trained[1]["model_version"]
-    difference = done(workspace, "models", "compare", version, version)["difference"]["log_loss"]
-    assert difference == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert answer(["--workspace", str(workspace), "models", "compare", version, version]) == 0
-    assert "chance" in capsys.readouterr().out
-
-
-def test_a_model_nobody_knows_is_not_compared_and_the_one_meant_is_named(workspace, trained):
-    version = trained[1]["model_version"]
-    code, error = refused(workspace, "models", "compare", version, version[:-1])
-    assert (code, error["code"]) == (2, "not_found") and version in error["details"][0]["next_step"]
-
-
-def test_a_key_is_shown_once_and_ends_when_revoked(tmp_path):
-    made = done(tmp_path, "keys", "create", "reporting", "--scope", "read,what_if")
-    assert made["key"] and made["scopes"] == ["read", "what_if"] and made["user"] is None
-    (listed,) = done(tmp_path, "keys", "list")["keys"]
-    assert listed["key_id"] == made["key_id"] and made["key"] not in json.dumps(listed)
-    assert done(tmp_path, "keys", "revoke", "reporting")["revoked_at"] is not None
-    assert refused(tmp_path, "keys", "revoke", "nobody")[0] == 2
-    assert refused(tmp_path, "keys", "create", "x", "--scope", "everything")[0] == 2
-
-
 def test_a_key_for_a_user_nobody_knows_is_refused(imported, tmp_path):
     copy = shutil.copytree(imported[0], tmp_path / "copy")
     code, error = refused(copy, "keys", "create", "x", "--scope", "read", "--user", "nobody")
     assert code == 2 and error["details"][0]["value"] == "nobody"
-
-
-def test_the_catalogue_tells_every_feature(tmp_path):
-    features = done(tmp_path, "features", "list")["features"]
-    assert {"name", "unit", "higher_is"} <= features[0].keys()
-    assert done(tmp_path, "features", "show", "close_date_pushes") in features
-    code, error = refused(tmp_path, "features", "show", "close_date_push")
-    assert code == 2 and error["code"] == "not_found" and "close_date_pushes" in error["details"][0]["next_step"]
-
-
-def test_features_are_told_with_their_worth_to_the_champion_and_custom_fields_with_them(trained):
-    features = {each["name"]: each for each in done(trained[0], "features", "list")["features"]}
-    assert "category:competitor" in features
-    used = [each for each in features.values() if each["importance"] is not None]
-    assert len(used) > 20 and 0 < sum(each["importance"] for each in used) <= 1
-    assert all(0 <= each["known_share"] <= 1 for each in used)
-    assert done(trained[0], "features", "show", "category:competitor") == features["category:competitor"]
-
-
-def test_drift_is_told_of_every_feature_the_model_uses_the_farthest_first(trained):
-    document = done(trained[0], "features", "drift")
-    assert document["model_version"] == trained[1]["champion"] and document["deals"] > 0
-    indices = [each["index"] for each in document["features"]]
-    assert len(indices) > 20 and indices == sorted(indices, reverse=True) and min(indices) >= 0
-    assert not {"days_to_period_end", "business_days_left"} & {each["name"] for each in document["features"]}
-
-
-def test_the_doctor_finds_nothing_wrong_with_a_trained_workspace(trained):
-    document = done(trained[0], "doctor")
-    assert document["ok"] and all(check["ok"] for check in document["checks"])
-    assert {"packages", "data", "champion", "ledger"} <= {check["name"] for check in document["checks"]}
-
-
-def test_the_doctor_names_a_damaged_model_and_hides_the_ledger_s_password(workspace, trained, monkeypatch):
-    card = workspace / "bundles" / trained[1]["champion"] / "manifest.json"
-    card.write_text(card.read_text().replace("log_loss", "log_gain"), "utf-8")
-    monkeypatch.setenv("DEALCAST_LEDGER_URL", "postgresql://me:hunter2@127.0.0.1:1/none")
-    code, document = dealcast(workspace, "doctor")
-    wrong = {check["name"]: check for check in document["checks"] if not check["ok"]}
-    assert code == 3 and not document["ok"] and wrong.keys() == {"champion", "ledger"}
-    assert "hunter2" not in json.dumps(document)
-
-
-@pytest.mark.parametrize(
-    ("exit_code", "arguments"),
-    [
-        (2, []),
-        (2, ["nonsense"]),
-        (2, ["import"]),
-        (2, ["import", "no/such/folder"]),
-        (2, ["import", ".", "--mapping", "mapping.toml"]),
-        (2, ["train", "--minutes", "5"]),
-        (2, ["train", "--promote", "perhaps"]),
-        (2, ["score", "--out", "scores.xlsx"]),
-        (2, ["score", "--out", "no/such/folder/scores.csv"]),
-        (2, ["score", "--json"]),
-        (2, ["forecast", "--by", "colour"]),
-        (2, ["serve", "--host", "203.0.113.5"]),
-        (2, ["review", "--out", "rows.xlsx"]),
-        (3, ["review"]),
-        (3, ["backtest"]),
-        (2, ["backtest", "--periods", "0"]),
-        (2, ["models", "compare", "a", "b"]),
-        (3, ["features", "drift"]),
-        (3, ["check"]),
-        (3, ["train"]),
-        (3, ["score"]),
-        (3, ["forecast"]),
-        (4, ["models", "show"]),
-        (4, ["models", "rollback"]),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
-)
-def test_a_mistake_in_an_empty_workspace_is_explained(tmp_path, exit_code, arguments):
-    code, error = refused(tmp_path / "workspace", *arguments)
-    assert code == exit_code and error["message"] and error["details"] and error["code"] != "internal"
 
 
 @pytest.mark.parametrize("as_of", ["yesterday", "2024-13-01", "06/05/2024"])
@@ -517,17 +304,6 @@ def test_people_get_tables_and_no_traceback(trained, tmp_path, capsys):
     assert answer(["--workspace", workspace, "score", "--as-of", "never"]) == 2
     complaint = capsys.readouterr()
     assert complaint.out == "" and "\nError: " in complaint.err and "Traceback" not in complaint.err
-
-
-def test_a_bug_ends_with_one_and_keeps_its_traceback_in_a_file(tmp_path, capsys):
-    def broken() -> None:
-        raise RuntimeError("the reason")
-
-    assert run(broken, ["--workspace", str(tmp_path), "--json", "score"]) == 1
-    error = json.loads(capsys.readouterr().out)["error"]
-    (log,) = tmp_path.glob("logs/*.log")
-    assert error["code"] == "internal" and str(log) in error["message"]
-    assert "RuntimeError: the reason" in log.read_text("utf-8")
 
 
 def test_the_installed_command_prints_one_document_and_its_progress_elsewhere(trained, tmp_path):
