@@ -4,7 +4,10 @@ import base64
 import hashlib
 import html
 import json
+import shutil
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -17,6 +20,8 @@ from serving_here import NOW, until, url_of
 from starlette.testclient import TestClient
 
 from crm.errors import OtherSideFailed
+from crm.store import read_tables, write_version
+from crm.versions import import_lock
 from ledger.ledger import open_ledger
 from serving.access import Access, Oidc
 from serving.api import create_api
@@ -201,12 +206,6 @@ def test_a_code_is_exchanged_once_and_only_by_who_began(provider, issuer):
 @pytest.fixture(scope="module")
 def house(trained, view, issuer, tmp_path_factory):
     """The service with the provider; Ann's e-mail is the one of a rep."""
-    import shutil
-    from dataclasses import replace
-    from pathlib import Path
-
-    from crm.store import import_lock, read_tables, write_version
-
     workspace = Path(shutil.copytree(trained, tmp_path_factory.mktemp("oidc") / "workspace"))
     tables = read_tables(workspace)
     users, deals = tables.get("users"), tables.get("deals").set_index("deal_id")

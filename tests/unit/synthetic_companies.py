@@ -21,7 +21,7 @@ EVERYTHING = replace(
     reopened_wins=True,
     regime_shift_on=date(2024, 1, 15),
 )
-EARLIER, LATER = date(2024, 2, 14), SMALL.end
+EARLIER = date(2024, 2, 14)
 
 
 @cache
