@@ -8,6 +8,8 @@ import pytest
 from hypothesis import settings
 from postgres_here import Postgres
 
+from ledger.ledger import open_ledger
+
 # Before anything imports them: two test processes on two cores, and nobody calls home.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -50,8 +52,6 @@ def url(request, tmp_path):
 @pytest.fixture
 def ledger(url):
     """A ledger on each kind of database."""
-    from ledger.ledger import open_ledger
-
     ledger = open_ledger(url)
     yield ledger
     ledger.engine.dispose()

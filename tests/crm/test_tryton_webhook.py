@@ -7,7 +7,7 @@ import pytest
 from listening import Everything, listening
 from showroom import until
 from tryton_company import decimal
-from tryton_here import Tryton, free_port
+from tryton_here import PASSWORD, Tryton, free_port
 
 from crm.connectors.tryton import TrytonSettings
 
@@ -190,8 +190,6 @@ def test_a_stage_keeps_its_name(crm):
 @pytest.fixture
 def connector_of():
     """Connects ours to a Tryton."""
-    from tryton_here import PASSWORD
-
     made = []
 
     def connect(crm: Tryton):

@@ -15,6 +15,7 @@ from crm.versions import import_lock
 from models.bundle import bundle_for
 from models.bundle_store import set_champion
 from models.scorer import score_deals
+from training.fit import train
 
 COMPANY = CompanyConfig(seed=3, days=330, n_reps=4, n_teams=2, n_regions=1, deals_per_week=8.0)
 
@@ -30,7 +31,6 @@ def trained(tmp_path_factory) -> Path:
     tables = replace(tables, first_import_at=tables.as_of)
     with import_lock(workspace):
         write_version(workspace, tables, changed=set(tables.tables), stages_derived=False, currency_given=True)
-    from training.fit import train
 
     train(workspace, now=NOW, promote="always")
     set_champion(workspace, another_model(workspace, fallback=None), by="test", reason="with reasons", at=NOW)

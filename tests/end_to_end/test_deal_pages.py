@@ -15,10 +15,16 @@ from babel import Locale
 from serving_here import NOW, until, url_of
 from starlette.testclient import TestClient
 
+from dealcast.cli import answer
 from features.catalogue import BY_NAME
 from ledger.ledger import Publication, open_ledger
 from serving.api import create_api
+from serving.explained import change_since_published
+from serving.pages.digest import write_digest
+from serving.pages.imagined import proposal_of
+from serving.pages.tables import cell
 from serving.pages.words import Say
+from serving.similar import past_deals, similar_deals
 
 pytestmark = pytest.mark.slow
 
@@ -100,8 +106,6 @@ def test_published_and_replayed_scores_are_lines_of_their_own(served):
 
 
 def test_what_changed_is_told_as_explain_tells_it(served):
-    from serving.explained import change_since_published
-
     state, deal_id = served.state, served.state.scores["deal_id"].iloc[0]
     told = change_since_published(
         served.ledger, Path("."), state.bundle, state.tables, state.history, deal_id=deal_id, as_of=state.as_of
@@ -127,7 +131,6 @@ def test_the_sliders_answer_as_the_what_if_of_the_api(served):
     as_it_is = text_of(served.everything.get(f"/what_if/{deal_id}", headers={"hx-request": "true"}))
     score = served.state.score_of[deal_id]
     assert served.say.percent(score["win_probability"]) in as_it_is and "points" not in as_it_is
-    from serving.pages.imagined import proposal_of
 
     stage_now = served.state.deal(deal_id)["stage"]
     page = text_of(
@@ -164,8 +167,6 @@ def test_a_deal_of_others_is_no_deal(served):
 
 
 def test_similar_deals_are_those_the_reader_may_see_as_known_then(served):
-    from serving.similar import past_deals, similar_deals
-
     deal_id = ids_of(served, own=True)[0]
     everybody, mine = (similar_deals(served.state, viewer, deal_id) for viewer in (None, served.rep_id))
     assert mine and {served.state.owner_of[each.deal_id] for each in mine} == {served.rep_id}
@@ -277,8 +278,6 @@ def test_the_list_is_filtered_sorted_and_turned_page_by_page(served):
 
 
 def test_no_cell_of_the_file_is_a_formula(served):
-    from serving.pages.tables import cell
-
     assert cell("=1+1") == "'=1+1" and cell(-5.0) == -5.0
     text = served.everything.get("/deals.csv?view=all").text
     assert not re.search(r"(^|,)\"?[=@]", text, flags=re.M)
@@ -288,8 +287,6 @@ def test_no_cell_of_the_file_is_a_formula(served):
 
 
 def digest_of(served, user_id, say=None):
-    from serving.pages.digest import write_digest
-
     about = {"say": say or served.say, "now": NOW, "address": "https://deals.example"}
     return write_digest(served.state, served.ledger, user_id=user_id, **about)
 
@@ -333,8 +330,6 @@ def test_what_closed_is_told_with_what_was_published_a_week_before(served):
 
 
 def test_the_command_writes_both_files(served, tmp_path, capsys):
-    from dealcast.cli import answer
-
     workspace = served.everything.app.state.follower.workspace
     asked = ["--json", "--workspace", str(workspace), "digest", "--out", str(tmp_path), "--user", served.rep_id]
     assert answer(asked) == 0

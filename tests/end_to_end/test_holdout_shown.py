@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from crm.store import read_tables
 from dealcast.cli import answer
-from ledger.ledger import open_ledger
+from ledger.ledger import Publication, open_ledger
 from models.holdout import Holdout
 from serving.access import Access
 from serving.api import create_api
@@ -110,7 +110,6 @@ def test_exports_leave_them_out_and_the_ledger_keeps_them(workspace, company, ca
 
 def test_once_a_period_has_ended_what_scores_do_is_measured(workspace, company, view, capsys):
     tables, history, bundle, scores = view
-    from ledger.ledger import Publication
 
     period = tables.calendar.period_of(tables.as_of)
     before = tables.calendar.period_of(period.start_at - pd.Timedelta(days=1))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from models.forecaster import FORECAST_COLUMNS
 from serving.answers import ForecastNode, Score
 from serving.api import create_api
 from serving.schema import SCORE_COLUMNS
@@ -34,7 +35,5 @@ def test_every_body_has_an_example(api):
 
 
 def test_scores_and_forecasts_are_described_as_they_are():
-    from models.forecaster import FORECAST_COLUMNS
-
     assert tuple(Score.model_fields) == SCORE_COLUMNS
     assert set(ForecastNode.model_fields) == set(FORECAST_COLUMNS)

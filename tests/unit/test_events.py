@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from importing_company import DEALS, Company
 
+from crm.errors import DataUnusable
 from crm.events import CrmEvent, check_rows
 from crm.history import build_history, open_deals, values_at
 from crm.overlay import fold_events
@@ -238,7 +239,6 @@ def test_an_export_of_later_than_an_event_knows_better(company: Company):
 
 def test_an_export_older_than_the_last_import_is_refused_however_much_events_told(company: Company):
     fold(company, deal("A", amount=30, updated_at="2026-03-04T10:00:00Z"))
-    from crm.errors import DataUnusable
 
     with pytest.raises(DataUnusable, match="older than the last one"):
         company.calendar(as_of="2026-02-28").run()

@@ -20,6 +20,7 @@ from models.bundle import Bundle, bundle_for
 from models.forecaster import forecast_nodes
 from models.review import review_cuts
 from models.scorer import score_deals
+from training.fit import train
 
 LATE = "CHF"
 LATER = pd.Timedelta(minutes=2)
@@ -28,8 +29,6 @@ LATER = pd.Timedelta(minutes=2)
 
 def lived_company(workspace: Path, config: CompanyConfig, *trained_as_of: pd.Timestamp) -> Path:
     """Import a company, train a model at each of some past moments, and publish every Monday from the first one on."""
-    from training.fit import train
-
     tables = export(simulate(config))
     tables = replace(with_late_rate(tables), first_import_at=tables.as_of)
     with import_lock(workspace):

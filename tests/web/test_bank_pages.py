@@ -11,7 +11,9 @@ from playwright.sync_api import expect
 from web_session import Visit, Web, findings, look
 
 from crm.ingest import import_folder
+from crm.store import read_tables
 from tests.end_to_end.serving_here import RealServer
+from training.fit import train
 
 pytestmark = pytest.mark.slow
 EVERY = 8
@@ -21,8 +23,6 @@ EVERY = 8
 @pytest.fixture(scope="module")
 def bank(shared, tmp_path_factory) -> Path:
     """A workspace with an eighth of the bank's deals, and a model."""
-    from training.fit import train
-
     source, folder = shared / "data" / "bank_loans", tmp_path_factory.mktemp("bank")
     export = folder / "export"
     export.mkdir()
@@ -67,7 +67,5 @@ def test_every_page_of_a_bank_stands_and_says_what_is_missing(bank, browser, tmp
 
 def some_deals(workspace: Path) -> list[str]:
     """The deals that were created last, of which some are open."""
-    from crm.store import read_tables
-
     deals = read_tables(workspace).get("deals")
     return deals.sort_values("created_at")["deal_id"].tail(900).tolist()
