@@ -20,11 +20,11 @@ from training.labels import SECONDS_PER_DAY
 
 Array = NDArray[np.float64]
 
-HALF_LIFE_WEEKS = 5.0
-PRIOR_CLOSINGS = 40.0
+HALF_LIFE_WEEKS = 8.0
+PRIOR_CLOSINGS = 25.0
 """Closings that went as expected, added to those of the last weeks: few deals move nothing."""
 WEEKS = 26
-"""Older weeks would count for nothing."""
+"""Older weeks would count for little."""
 # Right after a look more is expected than comes, later less: bins know no weekends. So a step of time is seen from
 # looks of all ages. Every fourth look suffices for that.
 STEPS_AFTER_A_LOOK = 13
