@@ -52,7 +52,7 @@ NODE_LEVELS = ("company", "region", "team", "rep")
 QUANTILE_LEVELS = np.array(list(QUANTILES.values()))
 LARGEST_ERROR = {"steady": 0.06, "shifted": 0.10}
 RIVALS = ("same_day_conversion", "call_corrected commit", "call_corrected most_likely", "call_corrected best_case")
-JUDGED = ("model", *RIVALS, "stage_weighted", "truth")
+JUDGED = ("model", "model_with_calls", *RIVALS, "stage_weighted", "truth")
 NODE = ["node_type", "node_id"]
 
 
