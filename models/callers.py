@@ -37,15 +37,17 @@ def caller_traits(record: pd.DataFrame, *, week: int, cut: pd.Timestamp) -> pd.D
     Returns
     -------
     Frame indexed by (user_id, category), the peers of each category under `PEERS`: periods; bias, mean of log(called /
-    came), above 0 if too much is called; spread, standard deviation of the log error of the next call about that bias;
-    met, share of periods that brought at least what was called; pinball_loss, mean loss of the call as a quantile at
-    the level at which it was missed, as a share of what came (NaN without a record).
+    came), above 0 if too much is called (ten times too much where nothing came); spread, standard deviation of the log
+    error of the next call about that bias; met, share of periods that brought at least what was called; pinball_loss,
+    mean loss of the call as a quantile at the level at which it was missed, as a share of what came (NaN if
+    nothing did).
     """
     seen = record[(record["closed_at"] <= cut) & ((record["week"] - week).abs() <= _WEEKS_APART)]
-    seen = seen[(seen["called"] > 0) & (seen["actual"] > 0)]
+    seen = seen[seen["called"] > 0]
     recent = sorted(seen["period_start"].unique())[-_PERIODS:]
     seen = seen[seen["period_start"].isin(recent)]
-    error = np.log((seen["called"] / seen["actual"]).astype("float64"))
+    # A period that brought nothing was called ten times too high, as far as a logarithm can say.
+    error = np.log((seen["called"] / seen["actual"].clip(lower=0)).astype("float64"))
     seen = seen.assign(
         error=error.clip(-_LARGEST_LOG_ERROR, _LARGEST_LOG_ERROR), met=(seen["actual"] >= seen["called"]).astype(float)
     )
@@ -78,9 +80,8 @@ def _traits_of(category: str, rows: pd.DataFrame) -> pd.DataFrame:
     missed = rows["actual"] - rows["called"]
     loss = np.maximum(level * missed, (level - 1) * missed)
     sums = pd.DataFrame({"loss": loss, "actual": rows["actual"]}).groupby(rows["user_id"]).sum()
-    own = pd.DataFrame(
-        {"periods": count, "bias": bias, "spread": spread, "met": met, "pinball_loss": sums["loss"] / sums["actual"]}
-    )
+    loss_share = sums["loss"] / sums["actual"].where(sums["actual"] > 0)
+    own = pd.DataFrame({"periods": count, "bias": bias, "spread": spread, "met": met, "pinball_loss": loss_share})
     everybody = {"bias": peers, "spread": float(np.sqrt(noise + difference)), "met": float(peers_met)}
     named = own.rename_axis("user_id").reset_index()
     return pd.concat(
@@ -145,13 +146,16 @@ def with_evidence(nodes: pd.DataFrame, calls: pd.DataFrame, traits: pd.DataFrame
     )
     narrower = both / own
     floor = np.minimum(found["won_to_date"].fillna(-np.inf), found["p05"])
-    told = {}
+    told = pd.DataFrame(index=found.index)
     for name in QUANTILES:
         # What the model's quantile is above or below its mean, in logs, shrinks with what is left of its doubt.
         apart = np.log(found[name].clip(lower=found["mean"] * 1e-6) / found["mean"])
-        told[name] = np.maximum(middle * np.exp(narrower * apart), floor)
+        moved = np.maximum(middle * np.exp(narrower * apart), floor)
+        # Where the model holds it for possible that nothing more comes, a call does not speak against it.
+        told[name] = moved.where(found[name] > found["won_to_date"].fillna(0.0), found[name])
+    told = told.cummax(axis=1)
     keys = found[["node_type", "node_id", "user_id", "category"]]
-    return keys.assign(value=np.maximum(middle, floor), **told)
+    return keys.assign(value=np.maximum(middle, floor)).join(told)
 
 
 def _best_calls(calls: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:

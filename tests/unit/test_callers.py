@@ -56,6 +56,16 @@ def test_a_commit_is_judged_as_a_floor():
     assert found.loc["floor", "pinball_loss"] == pytest.approx((1 - found.loc["floor", "met"]) * above / 100)
 
 
+def test_a_quarter_that_brought_nothing_counts_as_a_commit_missed():
+    brought = record({"a": [0.0] * 8})
+    nothing = brought.assign(actual=brought["actual"].where(brought.index > 0, 0.0))
+    always, once = (caller_traits(each, week=5, cut=CUT).loc[("a", "commit")] for each in (brought, nothing))
+    assert once["periods"] == always["periods"] == 8
+    never = caller_traits(brought.assign(actual=0.0), week=5, cut=CUT).loc[("a", "commit")]
+    assert np.isnan(never["pinball_loss"]) and np.isfinite(never["spread"]) and never["met"] < 0.3
+    assert once["met"] < always["met"] and once["bias"] > always["bias"] and once["spread"] > 2 * always["spread"]
+
+
 def test_only_closed_periods_and_weeks_beside_this_one_are_read():
     late = record({"a": [5.0]}).assign(closed_at=CUT + pd.Timedelta(days=1))
     elsewhere = record({"a": [5.0]}, week=9)
@@ -117,3 +127,12 @@ def test_what_is_won_is_never_taken_back():
     known = traits({"a": [0.0] * 8})
     found = with_evidence(node(won=70.0), call(1.0), known).iloc[0]
     assert found["value"] >= node()["p05"].item() and found["p05"] >= min(70.0, node()["p05"].item())
+
+
+@pytest.mark.parametrize("called", [20.0, 150.0])
+def test_that_nothing_may_come_stays_possible_whatever_is_called(called):
+    known = traits({"a": [0.0] * 8})
+    doubtful = node().assign(p05=0.0, p10=0.0, won_to_date=0.0)
+    found = with_evidence(doubtful, call(called), known).iloc[0]
+    assert found["p05"] == found["p10"] == 0.0 < found["p25"]
+    assert (np.diff([found[name] for name in QUANTILES]) >= 0).all()
