@@ -40,19 +40,25 @@ def changes(foreign: Foreign) -> list[tuple]:
     return [(deal, f"{at:%m-%d %H:%M}", *rest) for deal, at, *rest in foreign.rows("deal_history", *CHANGES)]
 
 
-def test_a_field_history_speaks_of_our_fields_with_our_values(foreign: Foreign):
-    foreign.write("Log", 'Opp,At,What,From,To\nA,2026-01-05,Value,"1,0","10,0"\nA,2026-01-06,Secret,x,y\n')
-    foreign.mapping += """amount = { column = "Value", decimal = "," }
+def log_of(fields: str, *, old_value: str) -> str:
+    """A mapping of the field history in Log.csv."""
+    return f"""
 [deal_history]
 file = "Log.csv"
-fields = { Value = "amount" }
+fields = {{ {fields} }}
 [deal_history.columns]
 deal_id = "Opp"
 changed_at = "At"
 field = "What"
-old_value = "From"
+old_value = {old_value}
 new_value = "To"
 """
+
+
+def test_a_field_history_speaks_of_our_fields_with_our_values(foreign: Foreign):
+    foreign.write("Log", 'Opp,At,What,From,To\nA,2026-01-05,Value,"1,0","10,0"\nA,2026-01-06,Secret,x,y\n')
+    foreign.mapping += 'amount = { column = "Value", decimal = "," }\n'
+    foreign.mapping += log_of('Value = "amount"', old_value='"From"')
     report = foreign.run()
     assert changes(foreign) == [("A", "01-05 00:00", "amount", "1.0", "10.0")]
     because = "1 rows of Log.csv: changes of fields that `fields` does not name"
@@ -63,17 +69,7 @@ def test_the_old_value_is_the_new_value_before_in_time_not_in_the_file(foreign: 
     foreign.write(
         "Log", "Opp,At,What,To\nA,2026-01-07,Phase,Demo\nA,2026-01-01T00:00:20Z,Phase,New\nA,2026-01-05,Phase,Open\n"
     )
-    foreign.mapping += """
-[deal_history]
-file = "Log.csv"
-fields = { Phase = "stage" }
-[deal_history.columns]
-deal_id = "Opp"
-changed_at = "At"
-field = "What"
-old_value = { previous = true }
-new_value = "To"
-"""
+    foreign.mapping += log_of('Phase = "stage"', old_value="{ previous = true }")
     foreign.run()
     assert sorted(changes(foreign)) == [
         ("A", "01-01 00:00", "stage", None, "New"),
