@@ -42,7 +42,7 @@ from training.win_model import ColumnKind, WinModel
 TRAINED_ON = date(2026, 1, 5)
 ENDED_ON = date(2026, 4, 6)
 LOOKS, DAYS_BETWEEN, FUTURES = 3, 28, 50
-COMPANY = CompanyConfig(n_reps=6, n_teams=2, deals_per_week=6)
+COMPANIES = {"company": CompanyConfig(), "small": CompanyConfig(n_reps=6, n_teams=2, deals_per_week=6)}
 WEEKS_SINCE_SHIFT = 17
 FOLDS = 10
 
@@ -74,17 +74,18 @@ Splits = Mapping[str, Callable[[], Split]]
 
 def splits_of(case: str, *, seeds: int) -> Splits:
     """How to make each split of a case, by the name of its part; none where its data are absent."""
-    if case in ("company", "company_shifted"):
-        shifted = case == "company_shifted"
-        return {f"seed {seed}": partial(company_split, seed, shifted=shifted) for seed in range(1, seeds + 1)}
+    company, _, shifted = case.partition("_")
+    if company in COMPANIES:
+        lives = {f"seed {seed}": replace(COMPANIES[company], seed=seed) for seed in range(1, seeds + 1)}
+        return {part: partial(company_split, part, config, shifted=bool(shifted)) for part, config in lives.items()}
     folder, make = PUBLIC[case]
     return make() if is_here(folder) else {}
 
 
-def company_split(seed: int, *, shifted: bool) -> Split:
+def company_split(part: str, config: CompanyConfig, *, shifted: bool) -> Split:
     """A simulated company, asked on three days of the quarter after training; the truth from futures of each day."""
     shift = TRAINED_ON - timedelta(weeks=WEEKS_SINCE_SHIFT) if shifted else None
-    state = simulate(replace(COMPANY, seed=seed, regime_shift_on=shift), TRAINED_ON)
+    state = simulate(replace(config, regime_shift_on=shift), TRAINED_ON)
     tables = export(state)
     fitted = _timed_fit(tables, tables.as_of)
     looks = [TRAINED_ON + timedelta(days=DAYS_BETWEEN * look) for look in range(LOOKS)]
@@ -93,7 +94,7 @@ def company_split(seed: int, *, shifted: bool) -> Split:
     features = pd.concat([build_features(day.tables, day.history, day.spine) for day in days], ignore_index=True)
     ends = tables.calendar.period_frame(features["as_of"])["end_at"]
     won = won_in_period(known_later, features, ends).to_numpy()
-    split = _split(f"seed {seed}", fitted, tables, features, won)
+    split = _split(part, fitted, tables, features, won)
     judged = split.judged.assign(won_of=np.concatenate([day.won("period") for day in days]))
     return replace(split, judged=judged, told=(*split.told, _against_truth(fitted.bundle, days, features)))
 
@@ -161,7 +162,7 @@ PUBLIC: Mapping[str, tuple[Path, Callable[[], Splits]]] = {
     "olist": (OLIST, _alone(olist_tables, "2018-04-01", "2018-07-01", 7)),
     "maven": (MAVEN, _alone(maven_tables, "2017-10-01", "2018-01-01", 7)),
 }
-CASES = ("company", "company_shifted", *PUBLIC)
+CASES = (*(f"{company}{kind}" for company in COMPANIES for kind in ("", "_shifted")), *PUBLIC)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ CLOCKS = {"days_to_close_date": -1, "deal_age_days": 1}
 """Features that move on by themselves, a day a day: what they will be in the middle of a bin is told of the bin. Trees
 and straight lines find a sum of two inputs hard to learn. A negative one is told as days past, not days to. How old a
 deal is decides where it has no stages to go through; where it has, its age then is unknown to the bin."""
+ROUND_DAYS = np.array([1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 80, 100, 130, 180, 260], dtype=float)
+"""Where time may be cut: that ahead of a deal, and its age."""
 BIN_INPUTS = ("bin_midpoint", "bin_log_midpoint", *CLOCKS, "days_to_period_end", "periods_ahead")
 
 _SECONDS_PER_DAY = 86400.0
-_ROUND_DAYS = np.array([1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 80, 100, 130, 180, 260], dtype=float)
 _SHARE_BEFORE_FIRST_EDGE = 0.06
 _SHARE_PER_BIN = 0.01
 _CLOSINGS_PER_BIN = 10
@@ -75,7 +76,7 @@ def choose_bins(days_to_end: np.ndarray) -> np.ndarray:
     """
     days = np.sort(days_to_end[np.isfinite(days_to_end) & (days_to_end >= 0)])
     edges, before = [0.0], 0
-    for edge in _ROUND_DAYS:
+    for edge in ROUND_DAYS:
         closed = int(np.searchsorted(days, edge, side="right"))
         share = _SHARE_BEFORE_FIRST_EDGE if len(edges) == 1 else _SHARE_PER_BIN
         enough = max(_CLOSINGS_PER_BIN, share * len(days))

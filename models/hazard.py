@@ -1,8 +1,8 @@
 """The win model: competing intensities of winning and losing, constant in bins of days ahead.
 
-Each intensity is a pooled rate of stage and bin times the exponential of a blend of two unlike learners: LightGBM
-Poisson trees and a ridge Poisson regression, both fitted to what the pooled rate leaves unexplained. With few closed
-deals both stay near zero and the pooled rates remain.
+Each intensity is a pooled rate of stage (or age) and bin times the exponential of a blend of two unlike learners:
+LightGBM Poisson trees and a ridge Poisson regression, both fitted to what the pooled rate leaves unexplained. With few
+closed deals both stay near zero and the pooled rates remain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ class HazardModel:
     ----------
     encoder : features to numbers.
     bins : uncut edges in days, 0 to 365.
-    pooled : rates by stage and bin that the learners start from.
+    pooled : rates by stage (or age) and bin that the learners start from.
     design : regressors of the linear partner.
     intensities : learners by cause.
     weight_linear : share of the linear partner in the blend, 0..1.
@@ -73,9 +73,9 @@ class HazardModel:
         return self.margins(features, calendar).blend(self.weight_linear)
 
     def pooled_curves(self, features: pd.DataFrame, calendar: Calendar) -> Curves:
-        """The curves by stage and bin alone."""
+        """The curves by stage (or age) and bin alone."""
         grid = build_grid(features["as_of"], calendar, self.bins)
-        rates = self.pooled.log_intensities(stage_of(features), grid.base[grid.group])
+        rates = self.pooled.log_intensities(features, grid)
         return Curves(grid.rows(), rates["won"], rates["lost"])
 
     def margins(self, features: pd.DataFrame, calendar: Calendar) -> HazardMargins:
@@ -99,7 +99,7 @@ class HazardModel:
                     by_trees[cause][part] = intensity.tree_margin(rows).reshape(-1, shape[1])
                     # Row by row: a matrix product's last digits depend on what other rows there are.
                     by_line[cause][part] = np.vecdot(regressors, intensity.coefficients).reshape(-1, shape[1])
-        pooled = self.pooled.log_intensities(stage_of(features), grid.base[grid.group])
+        pooled = self.pooled.log_intensities(features, grid)
         edges = grid.rows()
         return [HazardMargins(edges, pooled, *each) for each in zip(trees, linear, strict=True)]
 
@@ -175,8 +175,7 @@ def fit_hazards(
     grid = build_grid(features["as_of"], calendar, bins)
     seen = bin_outcomes(grid.rows(), outcomes)
     repeats = len(features) / max(features["deal_id"].nunique(), 1)
-    stage, base = stage_of(features), grid.base[grid.group]
-    pooled = PooledRates.fit(stage, base, seen, bins=len(bins) - 1, snapshots_per_deal=repeats)
+    pooled = PooledRates.fit(features, grid, seen, bins=len(bins) - 1, snapshots_per_deal=repeats)
     table = training_rows(features, outcomes, calendar, bins, encoder=encoder, pooled=pooled)
     design = fit_design(table, seed)
     free = np.any([each == 0 for each in table.directions.values()], axis=0) & (table.declared != 0)
@@ -205,7 +204,7 @@ def training_rows(
     """The rows with days at risk of training snapshots, their closings, and what the pooled rates expect of them."""
     grid = build_grid(features["as_of"], calendar, bins)
     seen = bin_outcomes(grid.rows(), outcomes)
-    rates = pooled.log_intensities(stage_of(features), grid.base[grid.group])
+    rates = pooled.log_intensities(features, grid)
     chosen = np.flatnonzero(seen.exposure.ravel() > 0)
     log_days = np.log(seen.exposure.ravel()[chosen])
     return TrainingRows(
@@ -216,10 +215,3 @@ def training_rows(
         snapshots_per_deal=len(features) / max(features["deal_id"].nunique(), 1),
         declared=np.array([*encoder.directions, *[0] * len(BIN_INPUTS)]),
     )
-
-
-def stage_of(features: pd.DataFrame) -> pd.Series:
-    """The stage of each snapshot; all unknown if stage is not among the features."""
-    if "stage" in features:
-        return features["stage"]
-    return pd.Series(np.nan, index=features.index, dtype="str")

@@ -18,7 +18,8 @@ from features.wording import FIGURE, worded
 from models.bins import BIN_INPUTS, CAUSES, CLOCKS, LONGEST_HORIZON, bin_rows, build_grid, read_clocks
 from models.calibration import CauseCalibration, HazardCalibration
 from models.curves import Curves
-from models.hazard import HazardModel, stage_of
+from models.hazard import HazardModel
+from models.pooled import stage_of
 from models.typical import Typical
 
 AT_MOST = 5
@@ -92,7 +93,7 @@ class Explanation:
 
 
 def group_names(model: HazardModel) -> tuple[str, ...]:
-    """The groups effects are told by: the model's features, and the stage that its pooled rates go by.
+    """The groups effects are told by: the model's features, and the stage that its pooled rates go by (or the age).
 
     What a clock will be in a bin is told as its feature's doing. A bin's place in time otherwise is told as the close
     date's; as that of the `clock`, which is no feature, if no close date is known.
@@ -279,7 +280,8 @@ def _parts(model: HazardModel, features: pd.DataFrame, calendar: Calendar) -> di
     place = np.array([names.index(name) for name in _groups_of_inputs(model)])
     # Column by column from here on, so that columns lie together.
     regressors = np.asfortranarray(model.design.regressors(rows))
-    pooled = model.pooled.log_intensities(stage_of(features), base)
+    pooled, by_age = model.pooled.log_intensities(features, grid), model.pooled.goes_by_age(features, grid).ravel()
+    age = _groups_of_inputs(model)[BIN_INPUTS.index("deal_age_days") - len(BIN_INPUTS)]
     parts = {}
     for cause, intensity in model.intensities.items():
         blended = np.zeros((len(names) + 1, len(rows)))
@@ -289,6 +291,7 @@ def _parts(model: HazardModel, features: pd.DataFrame, calendar: Calendar) -> di
         share, groups = model.weight_linear, [last, *place[model.design.owners]]
         for column, coefficient, group in zip(regressors.T, intensity.coefficients, groups, strict=True):
             blended[group] += (share * coefficient) * column
-        blended[names.index("stage")] += pooled[cause].ravel()
+        blended[names.index("stage")] += np.where(by_age, 0.0, pooled[cause].ravel())
+        blended[names.index(age)] += np.where(by_age, pooled[cause].ravel(), 0.0)
         parts[cause] = blended.T.reshape(*base.shape, len(blended))
     return parts
