@@ -1,8 +1,8 @@
 """The quarter's forecast against the truth: how far from what may come it is, at every level of the hierarchy.
 
-    python -m benchmarks.bench_revenue [--companies 1 2 3 4 5] [--weeks 17] [--futures 200] [--keep FOLDER]
+    python -m benchmarks.bench_revenue [--companies 1 2 … 10] [--weeks 17] [--futures 200] [--keep FOLDER]
 
-Five companies of different size and season, see `SHAPES`. Each lives twice: steady, and with buyers who have decided
+Ten companies of five sizes and seasons, see `SHAPES`. Each lives twice: steady, and with buyers who have decided
 more slowly and said no more often for so many weeks before the quarter. On four Tuesdays of the quarter a model is
 trained on what is known, as `dealcast backtest` does, and forecasts the quarter. Each day is run forward many times, so
 a forecast is judged by all the quarters that may come of it, not by the one that came. The others name one number;
@@ -59,7 +59,7 @@ NODE = ["node_type", "node_id"]
 def main() -> int:
     """Print what each forecaster is worth; exit 1 if a promise does not hold."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--companies", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    arguments.add_argument("--companies", type=int, nargs="+", default=list(range(1, 11)))
     arguments.add_argument("--weeks", type=int, default=17)
     arguments.add_argument("--futures", type=int, default=200)
     arguments.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what was found here, and go on from it")
