@@ -35,8 +35,9 @@ while True:
 """
 
 
-def files_of(workspace: Path, pattern: str) -> int:
-    return len(list((workspace / "data").glob(pattern)))
+def written_at(workspace: Path, pattern: str) -> int:
+    """When a file of the pattern was last written: one that a killed worker left is written anew, not added to."""
+    return max((each.stat().st_mtime_ns for each in (workspace / "data").glob(pattern)), default=0)
 
 
 def test_a_worker_killed_at_any_moment_loses_nothing_and_doubles_nothing(workspace, view, tmp_path):
@@ -45,9 +46,9 @@ def test_a_worker_killed_at_any_moment_loses_nothing_and_doubles_nothing(workspa
     current = workspace / "data" / "CURRENT"
     log = "deals/_delta_log/*.json"
     happened = [  # what a round waits for, told from what there was before it
-        lambda before: files_of(workspace, "events/*.jsonl") > before["events"],
-        lambda before: files_of(workspace, log) > before["log"],
-        lambda before: files_of(workspace, "versions/*.json") > before["versions"],
+        lambda before: written_at(workspace, "events/*.jsonl") > before["events"],
+        lambda before: written_at(workspace, log) > before["log"],
+        lambda before: written_at(workspace, "versions/*.json") > before["versions"],
         lambda before: current.read_text() != before["current"],
         lambda before: len(ledger.publications("scores", basis="published")) > before["said"],
     ]
@@ -60,8 +61,8 @@ def test_a_worker_killed_at_any_moment_loses_nothing_and_doubles_nothing(workspa
             moment = tables.as_of + (place + 1) * HOUR
             sent.append(Event(f"{table}{place}", table, json.dumps(each), moment, moment, "key"))
         assert ledger.take_in(sent) == ["duplicate"] * (2 * place) + ["accepted"] * 2
-        before = {"events": files_of(workspace, "events/*.jsonl"), "log": files_of(workspace, log)}
-        before |= {"versions": files_of(workspace, "versions/*.json"), "current": current.read_text()}
+        before = {"events": written_at(workspace, "events/*.jsonl"), "log": written_at(workspace, log)}
+        before |= {"versions": written_at(workspace, "versions/*.json"), "current": current.read_text()}
         before |= {"said": len(ledger.publications("scores", basis="published"))}
         command = [sys.executable, "-c", FOLDING, str(workspace), url_of(workspace)]
         with (tmp_path / "folding.log").open("a") as written:
