@@ -82,6 +82,8 @@ def _rows_of(features: pd.DataFrame, grid: BinGrid, stages: tuple[str, ...]) -> 
     """(n, m) the row of `log_rates` of each snapshot and bin."""
     stage = stage_of(features).to_numpy(dtype=object)
     known = pd.Index(stages, dtype=object).get_indexer(pd.Index(stage))[:, None]
+    if (known >= 0).all():
+        return np.broadcast_to(known, (len(features), grid.base.shape[1]))
     age = read_clocks(features)[:, 1:] + grid.inputs[grid.group, :, 0]
     by_age = np.where(np.isnan(age), 0, 1 + np.searchsorted(ROUND_DAYS, age, side="right"))
     return np.where(known < 0, len(stages) + by_age, known)
