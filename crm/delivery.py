@@ -15,9 +15,10 @@ from crm.errors import DataUnusable, Detail, UsageError
 from crm.manifest import Manifest
 from crm.mapping_tables import MappedFolder
 from crm.plain import to_plain
-from crm.reading import Delivered, RawTable, find_file, kind_of, quarantine_header, read_file, type_rows
+from crm.reading import RawTable, find_file, read_file
 from crm.spreadsheet import safe_text
 from crm.tables import CrmTables
+from crm.typed_rows import Delivered, kind_of, quarantine_header, type_rows
 from crm.values import Kind
 
 Progress = Callable[[str, float], None]

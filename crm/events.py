@@ -14,8 +14,9 @@ from crm.calendar import INSTANT, INSTANT_PATTERN, Calendar
 from crm.contract import TABLES, TableSpec
 from crm.errors import Detail
 from crm.facts import microseconds
-from crm.reading import HIDDEN_COLUMNS, RawTable, kind_of, rows_as_text, type_rows
+from crm.reading import HIDDEN_COLUMNS, RawTable, rows_as_text
 from crm.tables import CrmTables
+from crm.typed_rows import kind_of, type_rows
 from crm.values import Kind, parse_values
 
 CORRECT = "correct the value"

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.csv
 
 from crm.contract import TABLES
-from crm.reading import HIDDEN_COLUMNS, kind_of
+from crm.reading import HIDDEN_COLUMNS
 from crm.tables import CrmTables
+from crm.typed_rows import kind_of
 from crm.values import format_values
 
 

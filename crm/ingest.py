@@ -18,11 +18,11 @@ from crm.mapping import TableMapping
 from crm.mapping_tables import MappedFolder
 from crm.merge import Merged, merge_table, noticed_changes, without_explained
 from crm.overlay import hold_events, lay_events, split_events
-from crm.reading import Delivered
 from crm.report import ImportReport, ignored_files, missing_tables, switched_off
 from crm.stages import derive_stages, write_stages_to_fill
 from crm.store import write_version
 from crm.tables import CrmTables
+from crm.typed_rows import Delivered
 from crm.versions import current_version, import_lock, read_import_manifest, read_manifest
 
 

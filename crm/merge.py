@@ -8,7 +8,7 @@ import pandas as pd
 
 from crm.calendar import INSTANT, Calendar
 from crm.contract import TABLES, TableSpec
-from crm.reading import kind_of
+from crm.typed_rows import kind_of
 from crm.values import DTYPES, Kind, format_values, parse_values
 
 SYNC = "sync"

@@ -10,8 +10,9 @@ import pandas as pd
 from crm.contract import TABLES
 from crm.errors import Detail
 from crm.plain import to_plain
-from crm.reading import HIDDEN_COLUMNS, kind_of, rows_as_text, type_rows
+from crm.reading import HIDDEN_COLUMNS, rows_as_text
 from crm.tables import CrmTables
+from crm.typed_rows import kind_of, type_rows
 from crm.values import Kind, parse_values
 
 PARTS = {"deal": "deals", "history": "deal_history", "activities": "activities", "contacts": "deal_contacts"}

@@ -291,7 +291,7 @@ def _parts(model: HazardModel, features: pd.DataFrame, calendar: Calendar) -> di
         share, groups = model.weight_linear, [last, *place[model.design.owners]]
         for column, coefficient, group in zip(regressors.T, intensity.coefficients, groups, strict=True):
             blended[group] += (share * coefficient) * column
-        blended[names.index("stage")] += np.where(by_age, 0.0, pooled[cause].ravel())
-        blended[names.index(age)] += np.where(by_age, pooled[cause].ravel(), 0.0)
+        for group, told_by_it in (("stage", ~by_age), (age, by_age)):
+            blended[names.index(group)] += told_by_it * pooled[cause].ravel()
         parts[cause] = blended.T.reshape(*base.shape, len(blended))
     return parts

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from invented_company import Company, Deal
+from odata_filter import conditions, met
 from stand_in import Asked, StandIn, Told
 
 API = "/api/data/v9.2/"
@@ -390,17 +391,3 @@ def only(row: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
     """A row's columns that were asked for, with what is said about them; of those it does not have, null."""
     said = {name: value for name, value in row.items() if name.split("@")[0] in wanted}
     return {"@odata.etag": 'W/"1"', **dict.fromkeys(wanted), **said}
-
-
-def conditions(text: str) -> list[str]:
-    return text.split(" and ") if text else []
-
-
-def met(row: dict[str, Any], condition: str) -> bool:
-    if condition.startswith("("):
-        return any(met(row, one) for one in condition.strip("()").split(" or "))
-    column, compare, value = condition.split(" ", 2)
-    literal: Any = {"null": None, "true": True, "false": False}.get(value, value.strip("'"))
-    held = row.get(column)
-    held = str(held) if isinstance(literal, str) and held is not None else held
-    return {"eq": lambda: held == literal, "ne": lambda: held != literal, "ge": lambda: held >= literal}[compare]()

@@ -92,8 +92,12 @@ def behind_the_door(ledger, access):
     return visit
 
 
+def token_of(page):
+    return page.text.split('name="csrf_token" value="')[1].split('"')[0]
+
+
 def signed_in(browser, secret):
-    token = browser.get("/login").text.split('name="csrf_token" value="')[1].split('"')[0]
+    token = token_of(browser.get("/login"))
     assert browser.post("/login", data={"key": secret, "csrf_token": token}).status_code == 303
 
 
@@ -245,7 +249,7 @@ def test_a_browser_signs_in_with_a_key_and_never_holds_it(behind_the_door, key):
     form = browser.get("/login")
     assert "//" not in form.text, "the page loads nothing from elsewhere"
     assert all(' src="/static/' in script for script in form.text.split("<script")[1:])
-    token = form.text.split('name="csrf_token" value="')[1].split('"')[0]
+    token = token_of(form)
     secret = key("read")
     answer = browser.post("/login", data={"key": secret, "csrf_token": token})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -265,15 +269,14 @@ def test_a_login_form_of_another_site_is_refused(behind_the_door, key):
 
 def test_a_wrong_key_at_the_login_is_told_without_being_repeated(behind_the_door):
     browser = behind_the_door()
-    token = browser.get("/login").text.split('name="csrf_token" value="')[1].split('"')[0]
+    token = token_of(browser.get("/login"))
     answer = browser.post("/login", data={"key": "dc_<b>wrong", "csrf_token": token})
     assert answer.status_code == 401 and "opens nothing" in answer.text and "wrong" not in answer.text
 
 
 def test_a_signed_in_browser_writes_only_from_a_page_of_the_service(behind_the_door, key):
     browser = behind_the_door()
-    token = browser.get("/login").text.split('name="csrf_token" value="')[1].split('"')[0]
-    browser.post("/login", data={"key": key("read"), "csrf_token": token})
+    signed_in(browser, key("read"))
     refused = browser.post("/v1/score", json={"deal_ids": []})
     assert (refused.status_code, error_of(refused)["code"]) == (403, "forbidden")
     from_our_page = {"x-csrf-token": csrf_token(browser.cookies[SESSION_COOKIE])}
@@ -331,7 +334,7 @@ def test_the_link_that_serve_prints_opens_once_and_within_its_time(behind_the_do
 )
 def test_after_signing_in_one_lands_on_a_page_of_the_service(behind_the_door, key, asked, landed):
     browser = behind_the_door()
-    token = browser.get("/login").text.split('name="csrf_token" value="')[1].split('"')[0]
+    token = token_of(browser.get("/login"))
     answer = browser.post("/login", data={"key": key("read"), "csrf_token": token, "next": asked})
     assert (answer.status_code, answer.headers["location"]) == (303, landed)
 

@@ -15,9 +15,10 @@ from crm.contract import DTYPES, TABLES
 from crm.export import write_export
 from crm.ingest import import_folder
 from crm.merge import equal_values
-from crm.reading import rows_as_text, type_rows
+from crm.reading import rows_as_text
 from crm.store import read_tables
 from crm.tables import CrmTables
+from crm.typed_rows import type_rows
 
 
 @pytest.fixture
