@@ -2,111 +2,20 @@
 
 import json
 import logging
-from typing import Annotated
 
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-from fastapi import Depends, FastAPI, Form
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.testclient import TestClient
+from at_the_door import error_of, signed_in
+from fastapi import Depends, FastAPI
 
-from crm.errors import DealcastError
-from ledger.ledger import open_ledger
 from serving.access import Access
-from serving.auth import Gate
 from serving.cookies import SESSION_COOKIE, csrf_token
-from serving.door import MOST_BYTES, Door
-from serving.errors import answer_explained, answer_http, answer_invalid
-from serving.given import Reader
-from serving.guard import Guard
-from serving.known_keys import KnownKeys
-from serving.pages.every import add_pages
-from serving.rules import OPEN, Needs, check_rules
-from serving.schema import ScoreRequest
-from serving.sign_in import add_sign_in, link_for
+from serving.door import MOST_BYTES
+from serving.rules import OPEN, check_rules
+from serving.sign_in import link_for
 
 LOOPBACK, ELSEWHERE = ("127.0.0.1", 50000), ("203.0.113.7", 50000)
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    return open_ledger(f"sqlite:///{tmp_path}/dealcast.db")
-
-
-@pytest.fixture
-def key(ledger):
-    def create(*scopes, name="test", **options):
-        return ledger.create_key(name, scopes, now=pd.Timestamp.now("UTC"), **options)[0]
-
-    return create
-
-
-@pytest.fixture
-def access():
-    return Access()
-
-
-@pytest.fixture
-def behind_the_door(ledger, access):
-    """The door, the login pages, and a few routes of a kind with the service's."""
-    api = FastAPI(redirect_slashes=False)
-    api.state.ledger = ledger
-    api.state.gate = Gate(ledger, KnownKeys(ledger), access, lambda: {})
-    api.add_middleware(Guard, gate=lambda: api.state.gate)
-    api.add_middleware(Door)
-    api.add_exception_handler(DealcastError, answer_explained)
-    api.add_exception_handler(HTTPException, answer_http)
-    api.add_exception_handler(RequestValidationError, answer_invalid)
-    add_sign_in(api)
-    add_pages(api)
-
-    @api.get("/v1/whoami")
-    def whoami(caller: Reader):
-        return {"name": caller.name}
-
-    @api.post("/v1/score")
-    def score(asked: ScoreRequest):
-        return {"deal_ids": asked.deal_ids}
-
-    @api.post("/form")
-    def form(note: Annotated[str, Form()], caller: Reader):
-        return {"note": note}
-
-    @api.get("/v1/bug")
-    def bug():
-        raise RuntimeError("the secret of the house")
-
-    @api.get("/livez", dependencies=[Depends(OPEN)])
-    def livez():
-        return {"status": "alive"}
-
-    @api.get("/metrics", dependencies=[Depends(Needs("admin", but_here=True))])
-    def metrics():
-        return {}
-
-    def visit(client=ELSEWHERE, **options):
-        return TestClient(api, client=client, follow_redirects=False, **options)
-
-    return visit
-
-
-def token_of(page):
-    return page.text.split('name="csrf_token" value="')[1].split('"')[0]
-
-
-def signed_in(browser, secret):
-    token = token_of(browser.get("/login"))
-    assert browser.post("/login", data={"key": secret, "csrf_token": token}).status_code == 303
-
-
-def error_of(answer):
-    error = answer.json()["error"]
-    assert set(error) == {"code", "message", "details"}
-    for detail in error["details"]:
-        assert set(detail) == {"where", "value", "rule", "next_step"}
-    return error
 
 
 def test_without_a_key_only_the_open_paths_answer(behind_the_door):
@@ -240,103 +149,6 @@ def test_the_log_has_one_line_a_request_and_no_secret(behind_the_door, key, capl
     assert written["request_id"] == answer.headers["x-request-id"]
     assert written["key_id"].startswith("key_")
     assert secret not in line and "private" not in line
-
-
-def test_a_browser_signs_in_with_a_key_and_never_holds_it(behind_the_door, key):
-    browser = behind_the_door()
-    asked = browser.get("/", headers={"accept": "text/html"})
-    assert (asked.status_code, asked.headers["location"]) == (303, "/login?next=/")
-    form = browser.get("/login")
-    assert "//" not in form.text, "the page loads nothing from elsewhere"
-    assert all(' src="/static/' in script for script in form.text.split("<script")[1:])
-    token = token_of(form)
-    secret = key("read")
-    answer = browser.post("/login", data={"key": secret, "csrf_token": token})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
-    cookies = answer.headers.get_list("set-cookie")
-    assert all("HttpOnly" in cookie and "SameSite=lax" in cookie for cookie in cookies)
-    assert not any(secret in cookie for cookie in cookies)
-    assert browser.get("/v1/whoami").json() == {"name": "test"}
-
-
-def test_a_login_form_of_another_site_is_refused(behind_the_door, key):
-    browser = behind_the_door()
-    browser.get("/login")
-    for token in ({}, {"csrf_token": "guess"}):
-        answer = browser.post("/login", data={"key": key("read", name=str(token)), **token})
-        assert answer.status_code == 403 and "dealcast_session" not in answer.headers.get("set-cookie", "")
-
-
-def test_a_wrong_key_at_the_login_is_told_without_being_repeated(behind_the_door):
-    browser = behind_the_door()
-    token = token_of(browser.get("/login"))
-    answer = browser.post("/login", data={"key": "dc_<b>wrong", "csrf_token": token})
-    assert answer.status_code == 401 and "opens nothing" in answer.text and "wrong" not in answer.text
-
-
-def test_a_signed_in_browser_writes_only_from_a_page_of_the_service(behind_the_door, key):
-    browser = behind_the_door()
-    signed_in(browser, key("read"))
-    refused = browser.post("/v1/score", json={"deal_ids": []})
-    assert (refused.status_code, error_of(refused)["code"]) == (403, "forbidden")
-    from_our_page = {"x-csrf-token": csrf_token(browser.cookies[SESSION_COOKIE])}
-    assert browser.post("/v1/score", json={"deal_ids": []}, headers=from_our_page).status_code == 200
-
-
-def test_a_form_s_token_may_stand_in_the_form_and_the_route_still_reads_it_whole(behind_the_door, key):
-    browser = behind_the_door()
-    signed_in(browser, key("read"))
-    form = {"csrf_token": csrf_token(browser.cookies[SESSION_COOKIE]), "note": "a=b&c"}
-    assert browser.post("/form", data=form).json() == {"note": "a=b&c"}
-    assert browser.post("/form", data={**form, "csrf_token": "guess"}).status_code == 403
-    assert browser.post("/form", data={"note": "x"}).status_code == 403
-    assert browser.post(f"/form?csrf_token={form['csrf_token']}", data={"note": "x"}).status_code == 403
-
-
-def test_a_session_is_a_browser_s_alone_and_a_key_is_no_cookie(behind_the_door, key):
-    browser, secret = behind_the_door(), key("read")
-    signed_in(browser, secret)
-    session = browser.cookies[SESSION_COOKIE]
-    for headers in ({"x-api-key": session}, {"authorization": f"Bearer {session}"}):
-        assert behind_the_door().get("/v1/whoami", headers=headers).status_code == 401
-    assert behind_the_door(cookies={SESSION_COOKIE: secret}).get("/v1/whoami").status_code == 401
-
-
-def test_signing_out_ends_the_session_and_needs_the_page_s_token(behind_the_door, key, ledger):
-    browser = behind_the_door()
-    signed_in(browser, key("read"))
-    session = browser.cookies[SESSION_COOKIE]
-    browser.post("/logout")
-    assert ledger.authenticate(session, now=pd.Timestamp.now("UTC"))
-    browser.post("/logout", data={"csrf_token": csrf_token(session)})
-    assert SESSION_COOKIE not in browser.cookies
-    assert ledger.authenticate(session, now=pd.Timestamp.now("UTC")) is None
-
-
-def test_the_link_that_serve_prints_opens_once_and_within_its_time(behind_the_door, ledger):
-    now = pd.Timestamp.now("UTC")
-    link = link_for(ledger, "http://testserver", now=now)
-    browser = behind_the_door()
-    assert browser.get(link).headers["location"] == "/"
-    assert browser.get("/v1/whoami").json() == {"name": "this machine"}
-    assert browser.get(link).headers["location"] == "/"  # the same browser, once more
-    assert behind_the_door().get(link).status_code == 401
-    old = link_for(ledger, "http://testserver", now=now - pd.Timedelta(minutes=16))
-    assert behind_the_door().get(old).status_code == 401
-
-
-@pytest.mark.parametrize(
-    ("asked", "landed"),
-    [
-        *(("/deals/1?x=2", "/deals/1?x=2"), ("//evil.example", "/"), ("/\\evil.example", "/"), ("/login", "/")),
-        *(("https://evil.example", "/"), ("javascript:alert(1)", "/"), ("/a\r\nset-cookie: x", "/"), ("", "/")),
-    ],
-)
-def test_after_signing_in_one_lands_on_a_page_of_the_service(behind_the_door, key, asked, landed):
-    browser = behind_the_door()
-    token = token_of(browser.get("/login"))
-    answer = browser.post("/login", data={"key": key("read"), "csrf_token": token, "next": asked})
-    assert (answer.status_code, answer.headers["location"]) == (303, landed)
 
 
 @pytest.mark.parametrize("access", [Access(requests_per_minute=3)], ids=["three"])
