@@ -10,7 +10,6 @@ from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from crm.errors import DealcastError
-from ledger.ledger import open_ledger
 from serving.access import Access
 from serving.auth import Gate
 from serving.door import Door
@@ -23,12 +22,7 @@ from serving.rules import OPEN, Needs
 from serving.schema import ScoreRequest
 from serving.sign_in import add_sign_in
 
-LOOPBACK, ELSEWHERE = ("127.0.0.1", 50000), ("203.0.113.7", 50000)
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    return open_ledger(f"sqlite:///{tmp_path}/dealcast.db")
+ELSEWHERE = ("203.0.113.7", 50000)
 
 
 @pytest.fixture

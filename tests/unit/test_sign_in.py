@@ -7,7 +7,10 @@ from at_the_door import error_of, signed_in, token_of
 from serving.cookies import SESSION_COOKIE, csrf_token
 from serving.sign_in import link_for
 
-LOOPBACK, ELSEWHERE = ("127.0.0.1", 50000), ("203.0.113.7", 50000)
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/dealcast.db"
 
 
 def test_a_browser_signs_in_with_a_key_and_never_holds_it(behind_the_door, key):
