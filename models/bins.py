@@ -37,12 +37,14 @@ class BinGrid:
     base : (g, m) the uncut bin each bin is part of.
     inputs : (g, m, 4) what every snapshot of the as_of shares: midpoint and log(1 + midpoint) in days, days from the
         midpoint to the end of the period it lies in (NaN after the next period), periods ahead (0, 1 or 2).
+    moments : (g,) the as_of of each group, datetime64 in UTC.
     """
 
     group: np.ndarray
     edges: np.ndarray
     base: np.ndarray
     inputs: np.ndarray
+    moments: np.ndarray
 
     def rows(self) -> np.ndarray:
         """(n, m+1) the edges of every snapshot."""
@@ -108,7 +110,7 @@ def build_grid(as_of: pd.Series, calendar: Calendar, bins: np.ndarray) -> BinGri
     ahead = (midpoint[..., None] > ends[:, None, :]).sum(axis=2)
     end = np.take_along_axis(np.column_stack([ends, np.full(len(moments), np.nan)]), ahead, axis=1)
     inputs = np.stack([midpoint, np.log1p(midpoint), end - midpoint, ahead.astype(float)], axis=2)
-    return BinGrid(group, edges, base, inputs)
+    return BinGrid(group, edges, base, inputs, moments.tz_convert("UTC").tz_localize(None).to_numpy())
 
 
 def bin_rows(inputs: np.ndarray, clocks: np.ndarray, grid: BinGrid, chosen: np.ndarray | None = None) -> np.ndarray:

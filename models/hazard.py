@@ -1,8 +1,8 @@
 """The win model: competing intensities of winning and losing, constant in bins of days ahead.
 
-Each intensity is a pooled rate of stage (or age) and bin times the exponential of a blend of two unlike learners:
-LightGBM Poisson trees and a ridge Poisson regression, both fitted to what the pooled rate leaves unexplained. With few
-closed deals both stay near zero and the pooled rates remain.
+Each intensity is a pooled rate of stage (or age) and bin, that of winning times the season, times the exponential of a
+blend of two unlike learners: LightGBM Poisson trees and a ridge Poisson regression, both fitted to what the pooled rate
+leaves unexplained. With few closed deals both stay near zero and the pooled rates remain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 from crm.calendar import Calendar
-from models.bins import BIN_INPUTS, CAUSES, bin_outcomes, bin_rows, build_grid, read_clocks
+from models.bins import BIN_INPUTS, CAUSES, BinGrid, bin_outcomes, bin_rows, build_grid, read_clocks
 from models.curves import Curves
 from models.encoding import DeclaredFeature, FeatureEncoder
 from models.learners import HazardSettings, Intensity, TrainingRows, fit_design, fit_intensities
 from models.linear import LinearDesign
 from models.pooled import PooledRates
+from models.season import Season
 
 _SNAPSHOTS_AT_ONCE = 10_000
 
@@ -49,13 +50,14 @@ class HazardModel:
     ----------
     encoder : features to numbers.
     bins : uncut edges in days, 0 to 365.
-    pooled : rates by stage (or age) and bin that the learners start from.
+    pooled : rates by stage (or age) and bin that the learners start from, of an average month.
     design : regressors of the linear partner.
     intensities : learners by cause.
     weight_linear : share of the linear partner in the blend, 0..1.
     snapshots_per_deal : how often training saw a deal on average: that many rows are one piece of evidence.
     reach_days : the longest time a training snapshot was watched; beyond it intensities are the last bin's, pooled.
     contradicted : features whose declared direction the data speak against; the trees are free of it there.
+    season : how much more often than on average deals are won in each month of the year.
     """
 
     encoder: FeatureEncoder
@@ -67,6 +69,7 @@ class HazardModel:
     snapshots_per_deal: float
     reach_days: float
     contradicted: tuple[str, ...] = ()
+    season: Season = Season()
 
     def curves(self, features: pd.DataFrame, calendar: Calendar) -> Curves:
         """The curves of snapshots (as_of and features), in their order; uncalibrated."""
@@ -75,8 +78,12 @@ class HazardModel:
     def pooled_curves(self, features: pd.DataFrame, calendar: Calendar) -> Curves:
         """The curves by stage (or age) and bin alone."""
         grid = build_grid(features["as_of"], calendar, self.bins)
-        rates = self.pooled.log_intensities(features, grid)
+        rates = self.starting_rates(features, grid)
         return Curves(grid.rows(), rates["won"], rates["lost"])
+
+    def starting_rates(self, features: pd.DataFrame, grid: BinGrid) -> dict[str, np.ndarray]:
+        """By cause, (n, m) log-intensities that the learners start from: pooled rates, and the season of the bins."""
+        return _in_season(self.pooled.log_intensities(features, grid), self.season.of_bins(grid)[grid.group])
 
     def margins(self, features: pd.DataFrame, calendar: Calendar) -> HazardMargins:
         """What each learner says, to be blended."""
@@ -99,7 +106,7 @@ class HazardModel:
                     by_trees[cause][part] = intensity.tree_margin(rows).reshape(-1, shape[1])
                     # Row by row: a matrix product's last digits depend on what other rows there are.
                     by_line[cause][part] = np.vecdot(regressors, intensity.coefficients).reshape(-1, shape[1])
-        pooled = self.pooled.log_intensities(features, grid)
+        pooled = self.starting_rates(features, grid)
         edges = grid.rows()
         return [HazardMargins(edges, pooled, *each) for each in zip(trees, linear, strict=True)]
 
@@ -131,6 +138,7 @@ class HazardModel:
             "snapshots_per_deal": self.snapshots_per_deal,
             "reach_days": self.reach_days,
             "contradicted": list(self.contradicted),
+            "season": list(self.season.months),
         }
 
     @staticmethod
@@ -145,6 +153,7 @@ class HazardModel:
             snapshots_per_deal=stored["snapshots_per_deal"],
             reach_days=stored["reach_days"],
             contradicted=tuple(stored["contradicted"]),
+            season=Season(tuple(stored["season"])),
         )
 
 
@@ -158,6 +167,7 @@ def fit_hazards(
     seed: int,
     weight_linear: float = 0.5,
     settings: HazardSettings | None = None,
+    season: Season | None = None,
     num_threads: int = 2,
 ) -> HazardModel:
     """Fit both causes on snapshots and what had become of them by the training moment.
@@ -169,14 +179,17 @@ def fit_hazards(
         outcome ("won", "lost", NaN if still open or censored).
     bins : edges from `choose_bins`.
     catalogue : features by name.
+    season : default none, every month is like any other.
     num_threads : causes fitted at once; the result is the same.
     """
     encoder = FeatureEncoder.fit(features, catalogue, outcomes=outcomes)
     grid = build_grid(features["as_of"], calendar, bins)
     seen = bin_outcomes(grid.rows(), outcomes)
     repeats = len(features) / max(features["deal_id"].nunique(), 1)
-    pooled = PooledRates.fit(features, grid, seen, bins=len(bins) - 1, snapshots_per_deal=repeats)
-    table = training_rows(features, outcomes, calendar, bins, encoder=encoder, pooled=pooled)
+    season = season or Season()
+    lively = season.of_bins(grid)[grid.group]
+    pooled = PooledRates.fit(features, grid, seen, bins=len(bins) - 1, snapshots_per_deal=repeats, season=lively)
+    table = training_rows(features, outcomes, calendar, bins, encoder=encoder, pooled=pooled, season=season)
     design = fit_design(table, seed)
     free = np.any([each == 0 for each in table.directions.values()], axis=0) & (table.declared != 0)
     return HazardModel(
@@ -189,7 +202,12 @@ def fit_hazards(
         snapshots_per_deal=repeats,
         reach_days=float(outcomes["days_observed"].max()) if len(outcomes) else 0.0,
         contradicted=tuple(name for name, is_free in zip(encoder.columns, free, strict=False) if is_free),
+        season=season,
     )
+
+
+def _in_season(rates: dict[str, np.ndarray], lively: np.ndarray) -> dict[str, np.ndarray]:
+    return {**rates, "won": rates["won"] + np.log(lively)}
 
 
 def training_rows(
@@ -200,11 +218,12 @@ def training_rows(
     *,
     encoder: FeatureEncoder,
     pooled: PooledRates,
+    season: Season,
 ) -> TrainingRows:
     """The rows with days at risk of training snapshots, their closings, and what the pooled rates expect of them."""
     grid = build_grid(features["as_of"], calendar, bins)
     seen = bin_outcomes(grid.rows(), outcomes)
-    rates = pooled.log_intensities(features, grid)
+    rates = _in_season(pooled.log_intensities(features, grid), season.of_bins(grid)[grid.group])
     chosen = np.flatnonzero(seen.exposure.ravel() > 0)
     log_days = np.log(seen.exposure.ravel()[chosen])
     return TrainingRows(

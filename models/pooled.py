@@ -34,7 +34,13 @@ class PooledRates:
 
     @staticmethod
     def fit(
-        features: pd.DataFrame, grid: BinGrid, outcomes: BinOutcomes, *, bins: int, snapshots_per_deal: float
+        features: pd.DataFrame,
+        grid: BinGrid,
+        outcomes: BinOutcomes,
+        *,
+        bins: int,
+        snapshots_per_deal: float,
+        season: np.ndarray | float = 1.0,
     ) -> "PooledRates":
         """Fit from days at risk and closings per snapshot and bin.
 
@@ -42,6 +48,7 @@ class PooledRates:
         ----------
         features, grid, outcomes : snapshots, their bins, and what was seen in them; `bins` is how many uncut ones.
         snapshots_per_deal : how often a deal is seen on average; its snapshots count as one deal together.
+        season : how many times as often as on average deals are won in each bin of a snapshot, (n, m).
         """
         stages = tuple(sorted(stage_of(features).dropna().unique()))
         cell = (_rows_of(features, grid, stages) * bins + grid.base[grid.group]).ravel()
@@ -50,8 +57,8 @@ class PooledRates:
         def by_cell(values: np.ndarray) -> np.ndarray:
             return np.bincount(cell, values.ravel(), cells).reshape(-1, bins) / snapshots_per_deal
 
-        days = by_cell(outcomes.exposure)
-        rates = {cause: np.log(_shrunk_rates(by_cell(outcomes.events[cause]), days)) for cause in CAUSES}
+        days = {"won": by_cell(outcomes.exposure * season), "lost": by_cell(outcomes.exposure)}
+        rates = {cause: np.log(_shrunk_rates(by_cell(outcomes.events[cause]), days[cause])) for cause in CAUSES}
         return PooledRates(stages, rates)
 
     def log_intensities(self, features: pd.DataFrame, grid: BinGrid) -> dict[str, np.ndarray]:

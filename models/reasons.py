@@ -233,12 +233,15 @@ def _explain(
 ) -> Explanation:
     grid = build_grid(features["as_of"], calendar, model.bins)
     edges, base = grid.rows(), grid.base[grid.group]
+    # The average open deal of the same moment has the same season before it.
+    season = np.log(model.season.of_bins(grid))[grid.group]
     away, there, here = {}, {}, {}
     for cause, parts in _parts(model, features, calendar).items():
         correct: CauseCalibration = getattr(calibration, cause)
         usual = reference.parts[cause][base]
         away[cause] = correct.slope * (parts - usual)
-        there[cause], here[cause] = correct.apply(usual.sum(axis=2)), correct.apply(parts.sum(axis=2))
+        shared = season if cause == "won" else 0.0
+        there[cause], here[cause] = (correct.apply(each.sum(axis=2) + shared) for each in (usual, parts))
     start = Curves(edges, there["won"], there["lost"])
     end = Curves(edges, here["won"], here["lost"])
     slopes = path_slopes(start, end)

@@ -98,7 +98,9 @@ def fit_range(
     """
     full = settings or HazardSettings()
     quick = replace(full, rounds=max(1, full.rounds // _FASTER), learning_rate=min(0.5, full.learning_rate * _FASTER))
-    table = training_rows(features, outcomes, calendar, model.bins, encoder=model.encoder, pooled=model.pooled)
+    table = training_rows(
+        features, outcomes, calendar, model.bins, encoder=model.encoder, pooled=model.pooled, season=model.season
+    )
     deal, deals = pd.factorize(features["deal_id"])
     rng = np.random.default_rng(seed)
     fitted = []

@@ -28,6 +28,7 @@ from models.scorer import HORIZON_DAYS, days_to_period_end
 from training.following import NOT_FOLLOWING, Following, count_closings, days_between, looks_to_follow
 from training.labels import label_outcomes, won_in_period, won_within
 from training.metrics import Difference, log_losses, paired_difference, score_probabilities
+from training.pace import Moves, watch_moves
 from training.splits import Fold
 
 Array = NDArray[np.float64]
@@ -71,6 +72,11 @@ class Snapshots:
         """How many of their deals had been won and lost by a moment, by outcome; empty if none."""
         outcomes = self.outcomes(known_at)
         return self.features["deal_id"].groupby(outcomes["outcome"]).nunique()
+
+    def moves(self, known_at: pd.Timestamp) -> Moves:
+        """How their deals moved on by a moment, for a step after each."""
+        step = days_between(self.features["as_of"])
+        return watch_moves(self.history, self.features, known_at, step_days=step)
 
     def won(self) -> Array:
         """Won in its period, 1 or 0, NaN if merged away; for periods that have ended."""
@@ -172,6 +178,7 @@ def fit_at(
         seed=seed,
         weight_linear=weight_linear,
         settings=settings,
+        season=snapshots.moves(known_at).season(),
         num_threads=num_threads,
     )
 
@@ -182,9 +189,11 @@ def follow_at(hazards: HazardModel, snapshots: Snapshots, known_at: pd.Timestamp
     Its learners are blended evenly: the share they will have was not known when past fits were made.
     """
     as_of = snapshots.features["as_of"]
+    step = days_between(as_of)
     looks = snapshots.take(looks_to_follow(as_of, known_at))
     curves = hazards.with_weight(BLEND_WEIGHTS[0]).curves(looks.features, looks.calendar)
-    return count_closings(curves, looks.features, looks.outcomes(known_at), known_at, step_days=days_between(as_of))
+    closings = count_closings(curves, looks.features, looks.outcomes(known_at), known_at, step_days=step)
+    return replace(closings, pace=snapshots.moves(known_at).pace(hazards.season))
 
 
 def fit_baselines_at(snapshots: Snapshots, known_at: pd.Timestamp, *, seed: int) -> dict[str, Baseline]:

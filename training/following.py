@@ -3,7 +3,8 @@
 A fit is an average of years; where deals have been won and lost at other rates since some months, the closings of the
 last weeks show by how much the average is off. They are compared with the fit that is to be corrected, on the weeks
 before it: a past fit knows less of the change, and following what it missed would count twice what the newer one has
-learned (docs/decisions/drift.md). Trees have leaves too large to learn a week by heart.
+learned (docs/decisions/drift.md). Trees have leaves too large to learn a week by heart. What wins will do, the pace at
+which deals move through the stages tells sooner than the wins themselves (training/pace.py).
 """
 
 from collections.abc import Mapping
@@ -13,16 +14,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 from models.bins import CAUSES
 from models.curves import Curves, intensities_of
 from training.labels import SECONDS_PER_DAY
+from training.pace import UNKNOWN_PACE, Pace
 
 Array = NDArray[np.float64]
 
 HALF_LIFE_WEEKS = 8.0
-PRIOR_CLOSINGS = 25.0
-"""Closings that went as expected, added to those of the last weeks: few deals move nothing."""
+WINS_WITH_PACE = 1.5
+"""Where deals move on twice as often as usual, wins are expected so many times twice as fast: a power."""
+AS_EXPECTED, CHANGED = (0.8, 400.0), (0.2, 10.0)
+"""Chance and shape of both prior laws: closings are off by a twentieth, or something has changed, and by a third."""
 WEEKS = 26
 """Older weeks would count for little."""
 # Right after a look more is expected than comes, later less: bins know no weekends. So a step of time is seen from
@@ -39,20 +44,28 @@ class Following:
     Attributes
     ----------
     observed, expected : by cause, (weeks,) deals that closed, and how many the fit expects; a deal counts once.
+    pace : how often deals moved on before the fit.
     """
 
     observed: Mapping[str, Array]
     expected: Mapping[str, Array]
+    pace: Pace = UNKNOWN_PACE
 
     def ratio(self, cause: str) -> float:
         """How many times as fast as the fit says deals close now, 1 without evidence.
 
-        The mean of a gamma law: its prior is worth `PRIOR_CLOSINGS`, a week's closings count half as much as those of
-        a week `HALF_LIFE_WEEKS` later.
+        The mean after the closings of a mixture of two gamma laws, `AS_EXPECTED` and `CHANGED`; a week's closings count
+        half as much as those of a week `HALF_LIFE_WEEKS` later. Before them, wins are expected to go with the pace.
         """
+        before = self.pace.ratio() ** WINS_WITH_PACE if cause == "won" else 1.0
         weight = 0.5 ** ((np.arange(len(self.observed[cause])) + 0.5) / HALF_LIFE_WEEKS)
         observed, expected = (float((weight * each[cause]).sum()) for each in (self.observed, self.expected))
-        return (observed + PRIOR_CLOSINGS) / (expected + PRIOR_CLOSINGS)
+        chance, shape = np.array([AS_EXPECTED, CHANGED]).T
+        seen, at_risk = observed + shape, expected * before + shape
+        # How likely such closings are under each law: the negative binomial, but for what both share.
+        likely = np.log(chance) + gammaln(seen) - gammaln(shape) + shape * np.log(shape) - seen * np.log(at_risk)
+        after = np.exp(likely - likely.max())
+        return before * float((after * seen / at_risk).sum() / after.sum())
 
     @property
     def shift(self) -> dict[str, float]:
@@ -64,8 +77,8 @@ class Following:
         return curves.shifted(**self.shift)
 
     def to_dict(self) -> dict[str, Any]:
-        """What the model card publishes: by cause the ratio, and observed and expected by week, the latest first."""
-        return {
+        """What the model card publishes: by cause and of moves the ratio, and the weeks, the latest first."""
+        by_cause = {
             cause: {
                 "ratio": round(self.ratio(cause), 4),
                 "observed": [round(float(each)) for each in self.observed[cause]],
@@ -73,6 +86,7 @@ class Following:
             }
             for cause in CAUSES
         }
+        return {**by_cause, "pace": self.pace.to_dict()}
 
 
 _NOTHING = {cause: np.zeros(0) for cause in CAUSES}

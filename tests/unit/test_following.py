@@ -1,21 +1,26 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import gamma
 
 from models.curves import Curves
 from training.following import (
+    AS_EXPECTED,
+    CHANGED,
     EVERY,
     HALF_LIFE_WEEKS,
     NOT_FOLLOWING,
-    PRIOR_CLOSINGS,
     WEEKS,
+    WINS_WITH_PACE,
     Following,
     count_closings,
     days_between,
     looks_to_follow,
 )
+from training.pace import Pace
 
 KNOWN_AT = pd.Timestamp("2026-03-02", tz="UTC")
 WON_A_DAY, LOST_A_DAY = 0.01, 0.02
@@ -99,14 +104,40 @@ def test_a_base_rate_that_moved_is_followed_within_weeks() -> None:
     assert following.ratio("lost") == 1.0
 
 
-def test_the_latest_weeks_count_most_and_the_prior_is_worth_its_closings() -> None:
+def test_the_latest_weeks_count_most() -> None:
     counted = {"won": np.array([10.0, 0.0]), "lost": np.array([0.0, 10.0])}
     expected = {"won": np.array([5.0, 5.0]), "lost": np.array([5.0, 5.0])}
     following = Following(counted, expected)
     assert following.ratio("won") > 1.0 > following.ratio("lost")
+
+
+def test_the_ratio_is_the_mean_of_both_laws_by_how_likely_the_closings_are_under_each() -> None:
     latest, older = 0.5 ** (0.5 / HALF_LIFE_WEEKS), 0.5 ** (1.5 / HALF_LIFE_WEEKS)
-    wanted = (10 * latest + PRIOR_CLOSINGS) / (5 * latest + 5 * older + PRIOR_CLOSINGS)
-    assert following.ratio("won") == pytest.approx(wanted)
+    observed, expected = 30 * latest + 20 * older, 18 * latest + 18 * older
+    following = Following({"won": np.array([30.0, 20.0])}, {"won": np.array([18.0, 18.0])})
+    # By summing over a fine grid of ratios instead of the formulas.
+    ratios = np.exp(np.linspace(-4, 4, 200_001))
+    weights = sum(
+        chance * gamma(shape, scale=1 / shape).pdf(ratios) * ratios for chance, shape in (AS_EXPECTED, CHANGED)
+    ) * np.exp(observed * np.log(ratios) - expected * ratios)
+    assert following.ratio("won") == pytest.approx((weights * ratios).sum() / weights.sum(), rel=1e-6)
+
+
+def test_what_chance_explains_moves_little_and_what_it_does_not_is_believed() -> None:
+    usual, unusual = weekly(21, 20).ratio("won"), weekly(60, 20).ratio("won")
+    assert 1.0 < usual < 1.02
+    assert 2.8 < unusual < 3.0
+
+
+def test_where_deals_move_on_faster_more_wins_are_expected_and_losses_tell_of_themselves() -> None:
+    quick = Pace(np.full(20, 300.0), np.full(20, 200.0))
+    expected = quick.ratio() ** WINS_WITH_PACE
+    nothing = replace(NOT_FOLLOWING, pace=quick)
+    assert nothing.ratio("won") == pytest.approx(expected) and expected > 1.6
+    assert nothing.ratio("lost") == 1.0
+    # Many wins, as many as the fit says without the pace, outweigh it.
+    assert 0.95 < replace(weekly(400, 400), pace=quick).ratio("won") < 1.05
+    assert expected > replace(weekly(5, 4), pace=quick).ratio("won") > 1.25
 
 
 def test_the_weeks_are_watched_from_every_fourth_moment_back_from_the_latest() -> None:

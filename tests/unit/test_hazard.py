@@ -9,6 +9,7 @@ from simulated_deals import CALENDAR, CATALOGUE, SimulatedDeals, simulate_deals
 from models.bins import choose_bins
 from models.hazard import HazardModel, fit_hazards
 from models.learners import HazardSettings
+from models.season import Season
 
 BINS = np.array([0.0, 7.0, 14.0, 30.0, 60.0, 100.0, 180.0, 365.0])
 
@@ -46,6 +47,27 @@ def test_the_true_chances_of_deals_never_seen_are_found_at_every_horizon(
     truth = future.true_probability(days)
     assert skill(won, truth) > 0.75
     assert won.mean() == pytest.approx(truth.mean(), abs=0.04)
+
+
+def test_a_season_moves_the_wins_of_its_months_and_no_losses(past: SimulatedDeals, model: HazardModel) -> None:
+    months = tuple(0.5 if month == 7 else 1.0 for month in range(12))
+    quiet = fit_hazards(
+        past.features, past.outcomes, CALENDAR, BINS, catalogue=CATALOGUE, seed=7, season=Season(months)
+    )
+    in_august, in_june = (
+        past.features.assign(as_of=pd.Timestamp(day, tz="UTC")) for day in ("2026-08-01", "2026-06-01")
+    )
+    for moment, factor in ((in_august, 0.5), (in_june, 1.0)):
+        with_, without = (each.curves(moment, CALENDAR) for each in (quiet, replace(quiet, season=Season())))
+        # The first week lies within one month, the bins after it are a mean over several.
+        first = np.flatnonzero(np.diff(with_.edges[0]) > 0)[0]
+        assert np.exp(with_.won - without.won)[:, first] == pytest.approx(np.full(len(past.features), factor), rel=0.02)
+        assert (with_.lost == without.lost).all()
+    # These deals know no August: the fit that believes in one says as much in the long run.
+    sums = [each.curves(past.features, CALENDAR).probability_by(365.0).won.sum() for each in (quiet, model)]
+    assert sums[0] == pytest.approx(sums[1], rel=0.03)
+    again = HazardModel.from_dict(json.loads(json.dumps(quiet.to_dict())))
+    assert (again.curves(in_august, CALENDAR).won == quiet.curves(in_august, CALENDAR).won).all()
 
 
 def test_the_learners_know_more_than_the_pooled_rates_and_each_of_them_does(

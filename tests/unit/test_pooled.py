@@ -14,7 +14,9 @@ MIDDLE = 5.0
 def grid(snapshots: int) -> BinGrid:
     inputs = np.zeros((1, 1, len(BIN_INPUTS)))
     inputs[..., 0] = MIDDLE
-    return BinGrid(np.zeros(snapshots, dtype=int), np.array([[0.0, 2 * MIDDLE]]), np.zeros((1, 1), dtype=int), inputs)
+    moments = np.array(["2026-03-02"], dtype="datetime64[us]")
+    edges, base = np.array([[0.0, 2 * MIDDLE]]), np.zeros((1, 1), dtype=int)
+    return BinGrid(np.zeros(snapshots, dtype=int), edges, base, inputs, moments)
 
 
 def seen(stages: list[str | None], ages: list[float] | None = None) -> pd.DataFrame:
@@ -67,6 +69,13 @@ def test_without_stages_deals_go_by_how_old_they_will_be() -> None:
 def test_a_deal_in_a_stage_has_the_stage_s_rate_however_old_it_is() -> None:
     pooled = rates(seen(["early", "late"], [1.0, 80.0]), [1000, 4000], [100_000.0, 100_000.0])
     assert rate(pooled, "early", age=80.0) == rate(pooled, "early", age=1.0) == pytest.approx(0.01, rel=0.02)
+
+
+def test_wins_in_a_lively_season_tell_of_a_rate_that_is_lower_in_an_average_one() -> None:
+    outcomes = BinOutcomes(np.full((1, 1), 100_000.0), {"won": np.full((1, 1), 1000.0), "lost": np.full((1, 1), 500.0)})
+    pooled = PooledRates.fit(seen(["early"]), grid(1), outcomes, bins=1, snapshots_per_deal=1.0, season=1.25)
+    assert rate(pooled, "early") == pytest.approx(0.008, rel=0.01)
+    assert rate(pooled, "early", cause="lost") == pytest.approx(0.005, rel=0.01)
 
 
 def test_without_any_loss_losing_is_rare_but_possible() -> None:

@@ -13,6 +13,7 @@ from models.calibration import CauseCalibration, HazardCalibration
 from models.hazard import HazardModel, fit_hazards
 from models.reasons import Explanation, ReferenceDeal, explain_deals, fit_reference, group_names
 from models.reasons import tell_reasons as tell_with
+from models.season import Season
 from models.typical import FEWEST_DEALS, Typical
 
 BINS = np.array([0.0, 14.0, 30.0, 60.0, 120.0, 365.0])
@@ -51,6 +52,7 @@ def effects_of(explanation: Explanation, name: str) -> np.ndarray:
     lost=st.tuples(st.floats(-2.0, 2.0), st.floats(0.3, 1.7)),
     row=st.integers(0, len(PAST.features) - 1),
     fit=st.floats(-30.0, 30.0) | st.just(float("nan")),
+    season=st.sampled_from([Season(), Season(tuple(np.linspace(0.4, 1.6, 12)))]),
 )
 def test_effects_sum_to_the_difference_from_the_average_deal(
     model: HazardModel,
@@ -60,8 +62,10 @@ def test_effects_sum_to_the_difference_from_the_average_deal(
     lost: tuple[float, float],
     row: int,
     fit: float,
+    season: Season,
 ) -> None:
-    blended, calibration = model.with_weight(weight), HazardCalibration(CauseCalibration(*won), CauseCalibration(*lost))
+    blended = replace(model.with_weight(weight), season=season)
+    calibration = HazardCalibration(CauseCalibration(*won), CauseCalibration(*lost))
     deal = PAST.features.iloc[[row]].assign(fit=fit)
     told = explain_deals(blended, calibration, reference, deal, CALENDAR)
     difference = 100 * (told.win_probability - told.reference_probability)
