@@ -57,7 +57,7 @@ class HazardModel:
     snapshots_per_deal : how often training saw a deal on average: that many rows are one piece of evidence.
     reach_days : the longest time a training snapshot was watched; beyond it intensities are the last bin's, pooled.
     contradicted : features whose declared direction the data speak against; the trees are free of it there.
-    season : how much more often than on average deals are won in each month of the year.
+    season : how many times as often as on average deals are won in each month of the year.
     """
 
     encoder: FeatureEncoder
@@ -207,6 +207,7 @@ def fit_hazards(
 
 
 def _in_season(rates: dict[str, np.ndarray], lively: np.ndarray) -> dict[str, np.ndarray]:
+    """Log-intensities of an average month, as they are in bins that are `lively` times as lively."""
     return {**rates, "won": rates["won"] + np.log(lively)}
 
 

@@ -19,7 +19,7 @@ from scipy.special import gammaln
 from models.bins import CAUSES
 from models.curves import Curves, intensities_of
 from training.labels import SECONDS_PER_DAY
-from training.pace import UNKNOWN_PACE, Pace
+from training.pace import UNKNOWN_PACE, Pace, published, sum_fading
 
 Array = NDArray[np.float64]
 
@@ -58,8 +58,7 @@ class Following:
         half as much as those of a week `HALF_LIFE_WEEKS` later. Before them, wins are expected to go with the pace.
         """
         before = self.pace.ratio() ** WINS_WITH_PACE if cause == "won" else 1.0
-        weight = 0.5 ** ((np.arange(len(self.observed[cause])) + 0.5) / HALF_LIFE_WEEKS)
-        observed, expected = (float((weight * each[cause]).sum()) for each in (self.observed, self.expected))
+        observed, expected = (sum_fading(each[cause], HALF_LIFE_WEEKS) for each in (self.observed, self.expected))
         chance, shape = np.array([AS_EXPECTED, CHANGED]).T
         seen, at_risk = observed + shape, expected * before + shape
         # How likely such closings are under each law: the negative binomial, but for what both share.
@@ -78,14 +77,7 @@ class Following:
 
     def to_dict(self) -> dict[str, Any]:
         """What the model card publishes: by cause and of moves the ratio, and the weeks, the latest first."""
-        by_cause = {
-            cause: {
-                "ratio": round(self.ratio(cause), 4),
-                "observed": [round(float(each)) for each in self.observed[cause]],
-                "expected": [round(float(each), 3) for each in self.expected[cause]],
-            }
-            for cause in CAUSES
-        }
+        by_cause = {c: published(self.ratio(c), self.observed[c], self.expected[c]) for c in CAUSES}
         return {**by_cause, "pace": self.pace.to_dict()}
 
 

@@ -30,6 +30,20 @@ _NEEDED = ["deal_id", "as_of", "stage", "days_in_stage", "stage_advances_30d"]
 _DAYS_PER_WEEK, _DAYS_PER_YEAR = 7.0, 365.25
 
 
+def sum_fading(weeks: Array, half_life: float) -> float:
+    """The sum over weeks, the latest first: one counts half as much as one `half_life` weeks later."""
+    return float((0.5 ** ((np.arange(len(weeks)) + 0.5) / half_life) * weeks).sum())
+
+
+def published(ratio: float, observed: Array, expected: Array) -> dict[str, Any]:
+    """What a model card has of weekly counts, the latest first, and of the ratio they make."""
+    return {
+        "ratio": round(ratio, 4),
+        "observed": [round(float(each)) for each in observed],
+        "expected": [round(float(each), 3) for each in expected],
+    }
+
+
 @dataclass(frozen=True)
 class Pace:
     """Moves to a later stage by week before a moment, the latest week first; without weeks nothing is known.
@@ -49,17 +63,12 @@ class Pace:
         The mean of a gamma law: its prior is worth `PRIOR_MOVES`, a week's moves count half as much as those of a week
         `HALF_LIFE_WEEKS` later.
         """
-        weight = 0.5 ** ((np.arange(len(self.observed)) + 0.5) / HALF_LIFE_WEEKS)
-        observed, expected = (float((weight * each).sum()) for each in (self.observed, self.expected))
+        observed, expected = (sum_fading(each, HALF_LIFE_WEEKS) for each in (self.observed, self.expected))
         return (observed + PRIOR_MOVES) / (expected + PRIOR_MOVES)
 
     def to_dict(self) -> dict[str, Any]:
         """What the model card publishes: the ratio, and observed and expected by week, the latest first."""
-        return {
-            "ratio": round(self.ratio(), 4),
-            "observed": [round(float(each)) for each in self.observed],
-            "expected": [round(float(each), 3) for each in self.expected],
-        }
+        return published(self.ratio(), self.observed, self.expected)
 
 
 UNKNOWN_PACE = Pace(np.zeros(0), np.zeros(0))
