@@ -54,7 +54,8 @@ def judged_chances(
         said.sort_values("as_of"), endings.rename(columns={"at": "won_at"}), left_on="as_of", right_on="won_at",
         by="deal_id", direction="forward", allow_exact_matches=False,
     )  # fmt: skip
-    came = found["won_at"] < found["period_start"].map(ends_at)
+    # Mapped, no row at all would be no instant either.
+    came = found["won_at"] < pd.to_datetime(found["period_start"].map(ends_at), utc=True)
     return found.assign(came=came.astype(bool)).drop(columns="won_at")
 
 
