@@ -24,7 +24,7 @@ from models.revenue import RevenueModel
 from models.typical import Typical
 from models.uncertainty import WinRange
 
-FORMAT = 6
+FORMAT = 7
 """Written into every manifest; a bundle of another format is refused, not guessed at."""
 
 ONE_CHANCE = "one_chance"

@@ -1,21 +1,24 @@
 """Bookings still to come from deals that do not exist yet: how many deals are created a day, and how soon they are won.
 
 With r deals created a day and F(u) the chance that a deal is won within u days of its creation, the wins of the next x
-days from deals created in them number r × (the integral of F from 0 to x). Past periods then say how this differs
-towards a period's end: renewals created in bulk at its start bring nothing more late in it, a closing rush brings more.
+days from deals created in them number r × (the integral of F from 0 to x). Of types that follow wins r differs from
+week to week (models/renewals.py). Past periods then say how this differs towards a period's end: what is created in
+bulk at its start brings nothing more late in it, a closing rush brings more.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from crm.bookings import bookings, shown_deals
 from crm.calendar import Calendar, Period
 from crm.history import DealHistory
 from crm.tables import CrmTables
+from models.renewals import Renewals, foresee_renewals
 
 UNKNOWN_TYPE = "(none)"
 MIXES = ("pipeline", "segment", "currency")
@@ -46,6 +49,7 @@ class CreationStream:
     end_factor : wins / expected wins from here to a period's end, by share of the period left (`_LEFT_SHARES`).
     owners : deals created lately by owner, those of unknown owner left out.
     mixes : shares of the wins by value of pipeline, segment, currency.
+    renewals : for a type that follows wins, how many are created a day in each week to come; None = `per_day` always.
     """
 
     per_day: float
@@ -55,11 +59,33 @@ class CreationStream:
     end_factor: tuple[float, ...]
     owners: Mapping[str, float]
     mixes: Mapping[str, Mapping[str, float]]
+    renewals: Renewals | None = None
+
+    def wins(self, as_of: pd.Timestamp, start: float, end: float) -> tuple[float, float]:
+        """Wins between `start` and `end` days after `as_of` of deals created after it, and their mean amount.
+
+        Before what past periods say of a period's end.
+        """
+        since, until, per_day, worth = self._stretches(as_of)
+        by_end, by_start = (_days_at_work(to - since) - _days_at_work(to - until) for to in (end, start))
+        by_bin = np.array(self.won_in) * per_day[:, None] * (by_end - by_start)
+        wins = float(by_bin.sum())
+        return wins, float(worth @ by_bin @ self.amount_in) / wins if wins > 0 else 0.0
+
+    def _stretches(self, as_of: pd.Timestamp) -> tuple[np.ndarray, ...]:
+        """Of the time to come: days from `as_of` to each stretch's begin and end, deals created a day, their worth."""
+        if self.renewals is None:
+            return np.zeros(1), np.full(1, np.inf), np.full(1, self.per_day), np.ones(1)
+        passed = (as_of - pd.Timestamp(self.renewals.since)).total_seconds() / _DAY
+        begins = np.maximum(7.0 * np.arange(len(self.renewals.per_day) + 1) - passed, 0.0)
+        per_day, worth = np.append(self.renewals.per_day, self.per_day), np.append(self.renewals.worth, 1.0)
+        return begins, np.append(begins[1:], np.inf), per_day, worth
 
     @staticmethod
     def from_dict(stored: Mapping[str, Any]) -> "CreationStream":
         bins = {name: tuple(stored[name]) for name in ("won_in", "amount_in", "end_factor")}
-        return CreationStream(**{**stored, **bins})
+        renewals = stored["renewals"] and Renewals.from_dict(stored["renewals"])
+        return CreationStream(**{**stored, **bins, "renewals": renewals})
 
 
 @dataclass(frozen=True)
@@ -82,9 +108,8 @@ class CreationModel:
         rate_spread = float(np.sqrt(self.rate_spread**2 + _WANDERING_A_YEAR**2 * start / 365))
         rows = []
         for deal_type, stream in self.streams.items():
-            weight = np.array(stream.won_in) * (_days_at_work(end) - _days_at_work(start))
-            wins = stream.per_day * weight.sum() * np.interp(left, _LEFT_SHARES, stream.end_factor)
-            amount = (weight * stream.amount_in).sum() / weight.sum() if weight.sum() > 0 else 0.0
+            wins, amount = stream.wins(as_of, start, end)
+            wins *= np.interp(left, _LEFT_SHARES, stream.end_factor)
             rows.append((deal_type, wins, amount, stream.amount_cv, rate_spread))
         return pd.DataFrame(rows, columns=["deal_type", "wins", "amount", "amount_cv", "rate_spread"])
 
@@ -97,23 +122,33 @@ class CreationModel:
         return CreationModel(streams, float(stored["rate_spread"]))
 
 
-def _days_at_work(days: float) -> np.ndarray:
-    """For each bin, the integral over 0..days of the share of its wins that have come, taken as even within the bin."""
-    low, width = _EDGES[:-1], np.diff(_EDGES)
+def _days_at_work(days: ArrayLike) -> np.ndarray:
+    """(…, bins) the integral over 0..days of the share of a bin's wins that have come, taken as even within the bin."""
+    low, width, days = _EDGES[:-1], np.diff(_EDGES), np.asarray(days)[..., None]
     inside = np.clip(days - low, 0, width)
     return inside**2 / (2 * width) + np.maximum(days - _EDGES[1:], 0)
 
 
+def _won_within(curve: np.ndarray, days: np.ndarray) -> np.ndarray:
+    """(n,) chance that a deal is won within so many days of its creation."""
+    low, width = _EDGES[:-1], np.diff(_EDGES)
+    return (np.clip((days[:, None] - low) / width, 0, 1) * curve).sum(axis=1)
+
+
 def fit_creation(tables: CrmTables, history: DealHistory, known_at: pd.Timestamp) -> CreationModel:
     """Fit on what was known at `known_at`: deals created, won and lost by then."""
-    lives = _lives_known_at(tables, history, known_at)
+    wins = bookings(tables, history, known_at)
+    ever = _lives_known_at(tables, history, wins, known_at)
+    lives = ever[ever["age"] <= _LOOK_BACK_DAYS]
     if lives.empty:
         return CreationModel({}, _PRIOR_RATE_SPREAD)
     tables_won = _life_table(lives)
     all_won = lives[lives["is_won"]]
     mean = float(all_won["amount_base"].mean()) if all_won["amount_base"].notna().any() else 0.0
     curves = {kind: _life_table(deals, toward=tables_won) for kind, deals in lives.groupby("deal_type")}
-    past = _past_periods(lives, curves, tables.calendar, known_at)
+    renewals = {kind: foresee_renewals(deals, wins, known_at) for kind, deals in ever.groupby("deal_type")}
+    told = {kind for kind, found in renewals.items() if found}
+    past = _past_periods(lives, curves, tables.calendar, known_at, told=told)
     end_factor = _end_factors(past)
     streams = {}
     for kind, deals in lives.groupby("deal_type"):
@@ -127,28 +162,31 @@ def fit_creation(tables: CrmTables, history: DealHistory, known_at: pd.Timestamp
             end_factor=tuple(end_factor(str(kind)).tolist()),
             owners={str(owner): float(n) for owner, n in recent["owner_id"].value_counts().sort_index().items()},
             mixes={by: _shares(deals, by) for by in MIXES},
+            renewals=renewals[kind],
         )
     return CreationModel(streams, _rate_spread(past, end_factor))
 
 
-def _lives_known_at(tables: CrmTables, history: DealHistory, known_at: pd.Timestamp) -> pd.DataFrame:
-    """One row per deal created in the look-back: deal_type, owner_id, mixes, age, days (to its end so far), money."""
+def _lives_known_at(
+    tables: CrmTables, history: DealHistory, wins: pd.DataFrame, known_at: pd.Timestamp
+) -> pd.DataFrame:
+    """One row per deal created by then: type, owner, account, mixes, age, days (to its end so far), money."""
     deals = tables.get("deals")[["deal_id", "created_at"]]
     age = (known_at - deals["created_at"]).dt.total_seconds() / _DAY
-    deals = deals.assign(age=age)[(age >= 0) & (age <= _LOOK_BACK_DAYS) & ~deals["deal_id"].isin(history.left_out)]
+    deals = deals.assign(age=age)[(age >= 0) & ~deals["deal_id"].isin(history.left_out)]
     if deals.empty:
         return deals
     spells = history.spells[history.spells["opened_at"] <= known_at].sort_values("opened_at", kind="stable")
     last = _by_deal(spells, deals)
     ended_at = last["ended_at"].where(last["ended_at"] <= known_at)
-    won = _by_deal(bookings(tables, history, known_at), deals)
+    won = _by_deal(wins, deals)
     # A deal won, lost or deleted in the instant it was created has no open spell, and yet it has ended.
     until = won["won_at"].fillna(ended_at).fillna(deals["created_at"].where(last["opened_at"].isna()))
     merged = last["outcome"].eq("merged") & ended_at.notna()
     shown = shown_deals(tables, history, deals[["deal_id"]].assign(as_of=known_at))
     lives = deals.assign(
         deal_type=shown["deal_type"].fillna(UNKNOWN_TYPE),
-        **{name: shown[name] for name in ("owner_id", *MIXES)},
+        **{name: shown[name] for name in ("owner_id", "account_id", *MIXES)},
         days=((until - deals["created_at"]).dt.total_seconds() / _DAY).clip(lower=0).fillna(deals["age"]),
         is_won=won["won_at"].notna(),
         is_lost=until.notna() & won["won_at"].isna() & ~merged,
@@ -219,11 +257,17 @@ def _amounts(won: pd.DataFrame, overall: float) -> tuple[np.ndarray, float]:
 
 
 def _past_periods(
-    lives: pd.DataFrame, curves: Mapping[Any, np.ndarray], calendar: Calendar, known_at: pd.Timestamp
+    lives: pd.DataFrame,
+    curves: Mapping[Any, np.ndarray],
+    calendar: Calendar,
+    known_at: pd.Timestamp,
+    *,
+    told: Collection[str],
 ) -> pd.DataFrame:
     """Wins of deals created later in a period, and expected: for past whole periods, deal types, shares of it left.
 
-    A period counts half as much as one that ended `_HALF_LIFE_DAYS` later: its weight.
+    Of the types `told` by wins the deals are expected when they came, of the others evenly. A period counts half as
+    much as one that ended `_HALF_LIFE_DAYS` later: its weight.
     """
     first = lives["created_at"].min()
     periods: list[Period] = []
@@ -238,11 +282,15 @@ def _past_periods(
         created = lives[(lives["created_at"] >= period.start_at) & (lives["created_at"] < period.end_at)]
         won = created[created["is_won"] & (created["booked_on"] < pd.Timestamp(period.end))]
         for kind, curve in curves.items():
-            own, won_own = (created["deal_type"] == kind).sum(), won.loc[won["deal_type"] == kind, "created_at"]
+            own, won_own = (part.loc[part["deal_type"] == kind, "created_at"] for part in (created, won))
             for left in _LEFT_SHARES:
                 days = left * length
                 moment = period.end_at - pd.Timedelta(seconds=round(days * _DAY))
-                expected = own / length * float((_won_in(curve) * _days_at_work(days)).sum())
+                if kind in told:
+                    to_go = (period.end_at - own[own > moment]).dt.total_seconds().to_numpy() / _DAY
+                    expected = float(_won_within(_won_in(curve), to_go).sum())
+                else:
+                    expected = len(own) / length * float(_days_at_work(days) @ _won_in(curve))
                 rows.append((period.start, weight, kind, left, int((won_own > moment).sum()), expected))
     return pd.DataFrame(rows, columns=["period_start", "weight", "deal_type", "left", "wins", "expected"])
 
