@@ -46,7 +46,8 @@ class CreationStream:
     won_in : chance of being won in each bin of days since creation.
     amount_in : mean amount of those won in each bin, base currency.
     amount_cv : standard deviation / mean of the amounts.
-    end_factor : wins / expected wins from here to a period's end, by share of the period left (`_LEFT_SHARES`).
+    end_factor : wins / expected wins from here to a period's end, by share of the period left (`_LEFT_SHARES`), and as
+        fast as deals are won now.
     owners : deals created lately by owner, those of unknown owner left out.
     mixes : shares of the wins by value of pipeline, segment, currency.
     renewals : for a type that follows wins, how many are created a day in each week to come; None = `per_day` always.
@@ -135,8 +136,13 @@ def _won_within(curve: np.ndarray, days: np.ndarray) -> np.ndarray:
     return (np.clip((days[:, None] - low) / width, 0, 1) * curve).sum(axis=1)
 
 
-def fit_creation(tables: CrmTables, history: DealHistory, known_at: pd.Timestamp) -> CreationModel:
-    """Fit on what was known at `known_at`: deals created, won and lost by then."""
+def fit_creation(
+    tables: CrmTables, history: DealHistory, known_at: pd.Timestamp, *, wins_now: float = 1.0
+) -> CreationModel:
+    """Fit on what was known at `known_at`: deals created, won and lost by then.
+
+    `wins_now` is how many times as fast as usual deals are won now, as far as something tells it.
+    """
     wins = bookings(tables, history, known_at)
     ever = _lives_known_at(tables, history, wins, known_at)
     lives = ever[ever["age"] <= _LOOK_BACK_DAYS]
@@ -159,7 +165,7 @@ def fit_creation(tables: CrmTables, history: DealHistory, known_at: pd.Timestamp
             won_in=tuple(_won_in(curves[kind]).tolist()),
             amount_in=tuple(amounts.tolist()),
             amount_cv=variation,
-            end_factor=tuple(end_factor(str(kind)).tolist()),
+            end_factor=tuple((wins_now * end_factor(str(kind))).tolist()),
             owners={str(owner): float(n) for owner, n in recent["owner_id"].value_counts().sort_index().items()},
             mixes={by: _shares(deals, by) for by in MIXES},
             renewals=renewals[kind],

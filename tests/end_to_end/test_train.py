@@ -18,11 +18,13 @@ from features.build import build_features
 from models import bundle_store
 from models.bundle import Bundle, bundle_for, read_bundle, write_bundle
 from models.changes import EarlierScore, explain_change, freeze_deal
+from models.creation import fit_creation
 from models.scorer import score_deals
 from training import tracking
 from training.contest import compare_bundles, contest_champion, score_period
 from training.evaluate import evaluate
 from training.fit import fit_bundle, train
+from training.following import WINS_WITH_PACE
 from training.metrics import log_losses
 
 pytestmark = pytest.mark.slow
@@ -298,6 +300,15 @@ def test_the_card_says_how_far_the_last_weeks_are_followed(past_bundle):
     assert sum(following["won"]["observed"]) > 0 and sum(following["lost"]["expected"]) > 0
     moved = abs(np.log(following["won"]["ratio"] / following["lost"]["ratio"])) >= 0.2
     assert sum(limit.startswith("Followed:") for limit in limits) == moved
+
+
+def test_deals_to_come_are_won_as_fast_as_the_pace_says(past_bundle, tables):
+    pace = past_bundle.manifest["following"]["pace"]["ratio"]
+    assert abs(np.log(pace)) > 1e-3
+    usual = fit_creation(replace(tables, field_classes=past_bundle.field_classes), build_history(tables), PAST)
+    for kind, stream in past_bundle.creation.streams.items():
+        factor = np.array(stream.end_factor) / usual.streams[kind].end_factor
+        assert factor == pytest.approx(pace**WINS_WITH_PACE, rel=1e-3)
 
 
 def test_a_training_moment_after_the_data_is_a_usage_error(trained, tables):

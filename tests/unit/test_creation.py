@@ -95,6 +95,14 @@ def test_renewals_created_on_a_periods_first_day_bring_nothing_more_late_in_it()
     assert model.arrivals(EURO_QUARTERS.period_of(tables.as_of), late)["wins"].sum() < 1.5
 
 
+def test_deals_to_come_are_won_as_fast_as_deals_are_won_now():
+    tables = steady(500, cycle_days=10)
+    usual, slow = (fit_creation(tables, build_history(tables), tables.as_of, wins_now=now) for now in (1.0, 0.8))
+    told = [arrivals(model, "2026-05-01") for model in (usual, slow)]
+    assert told[1]["wins"] == pytest.approx(0.8 * told[0]["wins"])
+    assert told[1]["amount"] == told[0]["amount"]
+
+
 def test_late_in_a_period_the_latest_periods_count_most():
     # A deal a day: in the quarters of 2025 it was won after twelve days, in the first of 2026 every fourth one was.
     deals = []
