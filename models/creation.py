@@ -77,8 +77,7 @@ class CreationStream:
         """Of the time to come: days from `as_of` to each stretch's begin and end, deals created a day, their worth."""
         if self.renewals is None:
             return np.zeros(1), np.full(1, np.inf), np.full(1, self.per_day), np.ones(1)
-        passed = (as_of - pd.Timestamp(self.renewals.since)).total_seconds() / _DAY
-        begins = np.maximum(7.0 * np.arange(len(self.renewals.per_day) + 1) - passed, 0.0)
+        begins = self.renewals.weeks_from(as_of)
         per_day, worth = np.append(self.renewals.per_day, self.per_day), np.append(self.renewals.worth, 1.0)
         return begins, np.append(begins[1:], np.inf), per_day, worth
 
@@ -130,10 +129,9 @@ def _days_at_work(days: ArrayLike) -> np.ndarray:
     return inside**2 / (2 * width) + np.maximum(days - _EDGES[1:], 0)
 
 
-def _won_within(curve: np.ndarray, days: np.ndarray) -> np.ndarray:
-    """(n,) chance that a deal is won within so many days of its creation."""
-    low, width = _EDGES[:-1], np.diff(_EDGES)
-    return (np.clip((days[:, None] - low) / width, 0, 1) * curve).sum(axis=1)
+def _won_within(won_in: np.ndarray, days: np.ndarray) -> np.ndarray:
+    """(n,) chance that a deal is won within so many days of its creation, from that of each bin."""
+    return np.clip((days[:, None] - _EDGES[:-1]) / np.diff(_EDGES), 0, 1) @ won_in
 
 
 def fit_creation(
@@ -289,14 +287,15 @@ def _past_periods(
         won = created[created["is_won"] & (created["booked_on"] < pd.Timestamp(period.end))]
         for kind, curve in curves.items():
             own, won_own = (part.loc[part["deal_type"] == kind, "created_at"] for part in (created, won))
+            won_in = _won_in(curve)
             for left in _LEFT_SHARES:
                 days = left * length
                 moment = period.end_at - pd.Timedelta(seconds=round(days * _DAY))
                 if kind in told:
                     to_go = (period.end_at - own[own > moment]).dt.total_seconds().to_numpy() / _DAY
-                    expected = float(_won_within(_won_in(curve), to_go).sum())
+                    expected = float(_won_within(won_in, to_go).sum())
                 else:
-                    expected = len(own) / length * float(_days_at_work(days) @ _won_in(curve))
+                    expected = len(own) / length * float(_days_at_work(days) @ won_in)
                 rows.append((period.start, weight, kind, left, int((won_own > moment).sum()), expected))
     return pd.DataFrame(rows, columns=["period_start", "weight", "deal_type", "left", "wins", "expected"])
 

@@ -28,7 +28,8 @@ _LEAST_GAIN = 1.0
 # In a collective account nobody can tell which deal follows which win.
 _LARGEST_ACCOUNT = 100
 _ROUNDS = 3
-_DAYS, _SECONDS_A_WEEK = 7.0, 7 * 86400.0
+_NOT_YET = -1
+_DAYS_A_WEEK, _SECONDS_A_DAY = 7.0, 86400.0
 _WEEKS_A_YEAR = 365 / 7
 
 
@@ -46,6 +47,11 @@ class Renewals:
     since: str
     per_day: tuple[float, ...]
     worth: tuple[float, ...]
+
+    def weeks_from(self, as_of: pd.Timestamp) -> Array:
+        """Days from a moment to the begin of each week, and to the end of the last; none once it has passed."""
+        passed = (as_of - pd.Timestamp(self.since)).total_seconds() / _SECONDS_A_DAY
+        return np.maximum(_DAYS_A_WEEK * np.arange(len(self.per_day) + 1) - passed, 0.0)
 
     @staticmethod
     def from_dict(stored: Mapping[str, Any]) -> "Renewals":
@@ -75,24 +81,25 @@ def foresee_renewals(created: pd.DataFrame, wins: pd.DataFrame, known_at: pd.Tim
     alone = (lately & ~created.index.isin(follows["deal"])).sum()
     if 2 * alone >= lately.sum():
         return None
-    table = _LifeTable.of(follows["weeks"].to_numpy(), age, follows["win"].to_numpy())
-    if table.gain(follows["weeks"].to_numpy()) < _LEAST_GAIN:
+    after = np.full(len(wins), _NOT_YET)
+    after[follows["win"]] = follows["weeks"]
+    table = _LifeTable.of(after, age)
+    if table.gain() < _LEAST_GAIN:
         return None
+    often = table.often(toward=table.even)
     amount = wins["amount_base"].fillna(wins["amount_base"].mean()).fillna(0.0).to_numpy()
-    week_of = pd.Series(-1, index=wins.index)
-    week_of[follows["win"]] = follows["weeks"].to_numpy()
     deals, money = np.zeros(WEEKS_AHEAD), np.zeros(WEEKS_AHEAD)
     for of_type in wins.groupby("deal_type", dropna=False).indices.values():
-        week, old, worth = week_of[of_type].to_numpy(), age[of_type], amount[of_type]
-        own = _LifeTable.of(week[week >= 0], old, np.flatnonzero(week >= 0)).often(toward=table.often())
-        waiting, recent = (week < 0) & (old < _LONGEST_WEEKS), old <= _WEEKS_A_YEAR
-        from_known = _weeks_ahead(own, old[waiting])
+        its_after, its_age, its_amount = after[of_type], age[of_type], amount[of_type]
+        own = _LifeTable.of(its_after, its_age).often(toward=often)
+        waiting, recent = (its_after == _NOT_YET) & (its_age < _LONGEST_WEEKS), its_age <= _WEEKS_A_YEAR
+        from_known = _weeks_ahead(own, its_age[waiting])
         to_come = recent.sum() / min(age.max(), _WEEKS_A_YEAR) * _weeks_ahead(own, np.zeros(1))[0].cumsum()
         deals += from_known.sum(axis=0) + to_come
-        money += worth[waiting] @ from_known + worth[recent].sum() / max(recent.sum(), 1) * to_come
+        money += its_amount[waiting] @ from_known + its_amount[recent].sum() / max(recent.sum(), 1) * to_come
     return Renewals(
         since=known_at.isoformat(),
-        per_day=tuple(((deals + alone / _WEEKS_A_YEAR) / _DAYS).tolist()),
+        per_day=tuple(((deals + alone / _WEEKS_A_YEAR) / _DAYS_A_WEEK).tolist()),
         worth=tuple(_worth(money / deals, amount[follows["win"]], created["amount_base"].to_numpy()[follows["deal"]])),
     )
 
@@ -104,7 +111,7 @@ def _of_customers(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _weeks(passed: pd.Series) -> Array:
-    return passed.dt.total_seconds().to_numpy() / _SECONDS_A_WEEK
+    return passed.dt.total_seconds().to_numpy() / (_DAYS_A_WEEK * _SECONDS_A_DAY)
 
 
 def _find_followed(created: pd.DataFrame, wins: pd.DataFrame) -> pd.DataFrame:
@@ -137,32 +144,36 @@ def _smooth(weeks: ArrayLike) -> Array:
 
 @dataclass(frozen=True)
 class _LifeTable:
-    """By weeks since a win: deals that follow, and wins that wait for theirs."""
+    """By weeks since a win: deals that follow, and wins that wait for theirs.
 
+    `after` are the (wins,) whole weeks after which they were followed, `_NOT_YET` of those that wait.
+    """
+
+    after: NDArray[np.intp]
     deals: Array
     waiting: Array
 
     @staticmethod
-    def of(weeks: NDArray[np.intp], age: Array, followed: NDArray[np.intp]) -> "_LifeTable":
-        """From the weeks until deals came, the wins' ages (in weeks), and which wins those deals followed."""
-        waited = np.minimum(age, _LONGEST_WEEKS)
-        waited[followed] = weeks + 0.5
+    def of(after: NDArray[np.intp], age: Array) -> "_LifeTable":
+        """From when wins were followed, and how old they are, in weeks."""
+        waited = np.where(after == _NOT_YET, np.minimum(age, _LONGEST_WEEKS), after + 0.5)
         waiting = np.clip(waited[:, None] - np.arange(_LONGEST_WEEKS), 0.0, 1.0).sum(axis=0)
-        return _LifeTable(_smooth(weeks), waiting)
+        return _LifeTable(after, _smooth(after[after != _NOT_YET]), waiting)
 
     @property
     def even(self) -> float:
         """How often in a week a waiting win gets its deal were all weeks alike."""
         return float(self.deals.sum() / max(self.waiting.sum(), 1.0))
 
-    def often(self, *, toward: Array | float | None = None, but_for: float = 0.0) -> Array:
-        """(weeks,) how often in each week one does, drawn toward the same of others; as if so many had not come."""
-        prior = _PRIOR_WINS * (self.even if toward is None else toward)
-        return np.maximum(self.deals - but_for + prior, 1e-9) / (self.waiting + _PRIOR_WINS)
+    def often(self, *, toward: Array | float, but_for: float = 0.0) -> Array:
+        """(weeks,) how often in each week one does, drawn toward what is usual; as if so many had not come."""
+        seen = self.deals - but_for + _PRIOR_WINS * toward
+        return np.maximum(seen, 1e-9) / (self.waiting + _PRIOR_WINS)
 
-    def gain(self, weeks: NDArray[np.intp]) -> float:
+    def gain(self) -> float:
         """By how much the log of how often is larger where deals came, each told by the others alone."""
-        return float(np.log(self.often(but_for=_NEAR_WEEKS[1])[weeks] / self.even).mean())
+        by_others = self.often(toward=self.even, but_for=_NEAR_WEEKS[1])
+        return float(np.log(by_others[self.after[self.after != _NOT_YET]] / self.even).mean())
 
 
 def _weeks_ahead(often: Array, age: Array) -> Array:
