@@ -50,7 +50,7 @@ class HazardModel:
     ----------
     encoder : features to numbers.
     bins : uncut edges in days, 0 to 365.
-    pooled : rates by stage (or age) and bin that the learners start from, of an average month.
+    pooled : rates by stage (or age) and bin that the learners start from, of an average month at the present pace.
     design : regressors of the linear partner.
     intensities : learners by cause.
     weight_linear : share of the linear partner in the blend, 0..1.
@@ -168,6 +168,7 @@ def fit_hazards(
     weight_linear: float = 0.5,
     settings: HazardSettings | None = None,
     season: Season | None = None,
+    pace: float = 1.0,
     num_threads: int = 2,
 ) -> HazardModel:
     """Fit both causes on snapshots and what had become of them by the training moment.
@@ -180,6 +181,7 @@ def fit_hazards(
     bins : edges from `choose_bins`.
     catalogue : features by name.
     season : default none, every month is like any other.
+    pace : how many times as fast as usual time passes for deals now; see `PooledRates.at_pace`.
     num_threads : causes fitted at once; the result is the same.
     """
     encoder = FeatureEncoder.fit(features, catalogue, outcomes=outcomes)
@@ -195,7 +197,7 @@ def fit_hazards(
     return HazardModel(
         encoder=encoder,
         bins=bins,
-        pooled=pooled,
+        pooled=pooled.at_pace(pace, bins),
         design=design,
         intensities=fit_intensities(table, design, settings or HazardSettings(), seed=seed, num_threads=num_threads),
         weight_linear=weight_linear,

@@ -169,6 +169,8 @@ def fit_at(
     """The hazards as they would have been fitted at a moment, on snapshots before it."""
     outcomes = snapshots.outcomes(known_at)
     bins = choose_bins(outcomes["days_observed"].where(outcomes["outcome"].notna()).to_numpy())
+    moves = snapshots.moves(known_at)
+    season = moves.season()
     return fit_hazards(
         snapshots.features,
         outcomes,
@@ -178,7 +180,8 @@ def fit_at(
         seed=seed,
         weight_linear=weight_linear,
         settings=settings,
-        season=snapshots.moves(known_at).season(),
+        season=season,
+        pace=moves.pace(season).speed,
         num_threads=num_threads,
     )
 

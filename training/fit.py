@@ -241,7 +241,7 @@ def _fit_bundle(
         reference=fit_reference(hazards, snapshots.features, tables.calendar, seed=seed),
         typical=Typical.fit(snapshots.features, outcomes, hazards.encoder.numbers),
         amount=fit_amount(tables, history, known_at),
-        creation=fit_creation(tables, history, known_at, wins_now=following.wins_with_pace),
+        creation=fit_creation(tables, history, known_at, wins_now=following.pace.speed),
         revenue=revenue,
         baselines=baselines,
         judged=evaluation.judged.rename(columns={served: "served"})[["deal_id", "as_of", "won", "served"]],

@@ -24,8 +24,6 @@ from training.pace import UNKNOWN_PACE, Pace, published, sum_fading
 Array = NDArray[np.float64]
 
 HALF_LIFE_WEEKS = 8.0
-WINS_WITH_PACE = 1.5
-"""Where deals move on twice as often as usual, wins are expected so many times twice as fast: a power."""
 AS_EXPECTED, CHANGED = (0.8, 400.0), (0.2, 10.0)
 """Chance and shape of both prior laws: closings are off by a twentieth, or something has changed, and by a third."""
 WEEKS = 26
@@ -57,7 +55,7 @@ class Following:
         The mean after the closings of a mixture of two gamma laws, `AS_EXPECTED` and `CHANGED`; a week's closings count
         half as much as those of a week `HALF_LIFE_WEEKS` later. Before them, wins are expected to go with the pace.
         """
-        before = self.wins_with_pace if cause == "won" else 1.0
+        before = self.pace.speed if cause == "won" else 1.0
         observed, expected = (sum_fading(each[cause], HALF_LIFE_WEEKS) for each in (self.observed, self.expected))
         chance, shape = np.array([AS_EXPECTED, CHANGED]).T
         seen, at_risk = observed + shape, expected * before + shape
@@ -65,11 +63,6 @@ class Following:
         likely = np.log(chance) + gammaln(seen) - gammaln(shape) + shape * np.log(shape) - seen * np.log(at_risk)
         after = np.exp(likely - likely.max())
         return before * float((after * seen / at_risk).sum() / after.sum())
-
-    @property
-    def wins_with_pace(self) -> float:
-        """How many times as fast as usual deals are won, as far as the pace tells it."""
-        return self.pace.ratio() ** WINS_WITH_PACE
 
     @property
     def shift(self) -> dict[str, float]:

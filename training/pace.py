@@ -21,12 +21,12 @@ Array = NDArray[np.float64]
 HALF_LIFE_WEEKS = 2.0
 PRIOR_MOVES = 50.0
 """Moves as usual, added to those of the last weeks: few move nothing."""
+WINS_WITH_PACE = 2.0
+"""Where deals move on twice as often as usual, they are won so many times twice as fast: a power."""
 WEEKS = 26
 """Older weeks would count for little; they tell the season, which these do not."""
-# Of deals longer in their stage another share moves on.
-_DAYS_IN_STAGE = (3, 7, 14, 21, 30, 45, 60, 90, 150)
 _PRIOR_LOOKS = 20.0
-_NEEDED = ["deal_id", "as_of", "stage", "days_in_stage", "stage_advances_30d"]
+_NEEDED = ["deal_id", "as_of", "stage", "stage_advances_30d"]
 _DAYS_PER_WEEK, _DAYS_PER_YEAR = 7.0, 365.25
 
 
@@ -51,7 +51,7 @@ class Pace:
     Attributes
     ----------
     observed, expected : (weeks,) how often open deals moved on, and how often they usually do: deals in the same stage,
-        for as long, in the same month of the year.
+        in the same month of the year.
     """
 
     observed: Array
@@ -65,6 +65,11 @@ class Pace:
         """
         observed, expected = (sum_fading(each, HALF_LIFE_WEEKS) for each in (self.observed, self.expected))
         return (observed + PRIOR_MOVES) / (expected + PRIOR_MOVES)
+
+    @property
+    def speed(self) -> float:
+        """How many times as fast as usual deals are won, as far as the pace tells it."""
+        return self.ratio() ** WINS_WITH_PACE
 
     def to_dict(self) -> dict[str, Any]:
         """What the model card publishes: the ratio, and observed and expected by week, the latest first."""
@@ -81,7 +86,8 @@ class Moves:
     Attributes
     ----------
     moved : (n,) how often the deal moved to a later open stage.
-    usual : (n,) how often deals in its stage, for so long, do.
+    usual : (n,) how often deals in its stage do. Not those for as long in it: where deals move on slower they are all
+        longer in their stages, and would seem no slower than others that are.
     ago : (n,) days from the look to the moment.
     month : (n,) 0 to 11, in which those days lie.
     week : (n,) how many weeks before the moment, from 0.
@@ -118,7 +124,7 @@ def watch_moves(history: DealHistory, looks: pd.DataFrame, known_at: pd.Timestam
 
     Parameters
     ----------
-    looks : snapshots with their features: deal_id, as_of, stage, days_in_stage, stage_advances_30d. One of a deal whose
+    looks : snapshots with their features: deal_id, as_of, stage, stage_advances_30d. One of a deal whose
         stage, or whose stage's changes, were not recorded tells nothing; without these features none does.
     step_days : a look tells of so many days after it.
     """
@@ -126,13 +132,11 @@ def watch_moves(history: DealHistory, looks: pd.DataFrame, known_at: pd.Timestam
     told = told.sort_values("as_of", kind="stable", ignore_index=True)
     ago = ((known_at - told["as_of"]).dt.total_seconds() / SECONDS_PER_DAY).to_numpy()
     seen = np.minimum(ago, step_days) / step_days
-    days = told["days_in_stage"].to_numpy(dtype=float)
-    cell = pd.factorize(told["stage"])[0] * (len(_DAYS_IN_STAGE) + 1) + np.searchsorted(_DAYS_IN_STAGE, days)
     moved = _moves_after(history, told, known_at, step_days)
     middle = told["as_of"] + pd.Timedelta(days=step_days / 2)
     return Moves(
         moved=moved,
-        usual=seen * _rates(moved, seen, cell),
+        usual=seen * _rates(moved, seen, pd.factorize(told["stage"])[0]),
         ago=ago,
         month=middle.dt.month.to_numpy(dtype=int) - 1,
         week=np.maximum((ago - step_days / 2) // _DAYS_PER_WEEK, 0).astype(int),
@@ -157,10 +161,10 @@ def _moves_after(history: DealHistory, looks: pd.DataFrame, known_at: pd.Timesta
     return np.bincount(found["look"].dropna().astype(int), minlength=len(looks)).astype(float)
 
 
-def _rates(moved: Array, seen: Array, cell: NDArray[np.intp]) -> Array:
-    """(n,) how often a look of the cell moves on in a whole step, drawn to the overall rate where looks are few."""
-    if not len(cell):
+def _rates(moved: Array, seen: Array, stage: NDArray[np.intp]) -> Array:
+    """(n,) how often a look of the stage moves on in a whole step, drawn to the overall rate where looks are few."""
+    if not len(stage):
         return moved
     overall = moved.sum() / seen.sum()
-    events, looks = np.bincount(cell, moved), np.bincount(cell, seen)
-    return ((events + _PRIOR_LOOKS * overall) / (looks + _PRIOR_LOOKS))[cell]
+    events, looks = np.bincount(stage, moved), np.bincount(stage, seen)
+    return ((events + _PRIOR_LOOKS * overall) / (looks + _PRIOR_LOOKS))[stage]

@@ -24,8 +24,8 @@ from training import tracking
 from training.contest import compare_bundles, contest_champion, score_period
 from training.evaluate import evaluate
 from training.fit import fit_bundle, train
-from training.following import WINS_WITH_PACE
 from training.metrics import log_losses
+from training.pace import WINS_WITH_PACE
 
 pytestmark = pytest.mark.slow
 

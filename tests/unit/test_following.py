@@ -14,7 +14,6 @@ from training.following import (
     HALF_LIFE_WEEKS,
     NOT_FOLLOWING,
     WEEKS,
-    WINS_WITH_PACE,
     Following,
     count_closings,
     days_between,
@@ -131,7 +130,7 @@ def test_what_chance_explains_moves_little_and_what_it_does_not_is_believed() ->
 
 def test_where_deals_move_on_faster_more_wins_are_expected_and_losses_tell_of_themselves() -> None:
     quick = Pace(np.full(20, 300.0), np.full(20, 200.0))
-    expected = quick.ratio() ** WINS_WITH_PACE
+    expected = quick.speed
     nothing = replace(NOT_FOLLOWING, pace=quick)
     assert nothing.ratio("won") == pytest.approx(expected) and expected > 1.6
     assert nothing.ratio("lost") == 1.0

@@ -39,6 +39,12 @@ def skill(probability: np.ndarray, truth: np.ndarray) -> float:
     return (base - loss(probability)) / (base - loss(truth))
 
 
+def test_at_a_slow_pace_wins_come_later_and_what_was_learned_stays(past: SimulatedDeals, model: HazardModel) -> None:
+    slow = fit_hazards(past.features, past.outcomes, CALENDAR, BINS, catalogue=CATALOGUE, seed=7, pace=0.6)
+    assert slow.intensities["won"].to_dict() == model.intensities["won"].to_dict()
+    assert slow.pooled.to_dict() == model.pooled.at_pace(0.6, BINS).to_dict() != model.pooled.to_dict()
+
+
 @pytest.mark.parametrize("days", [30.0, 90.0, 365.0])
 def test_the_true_chances_of_deals_never_seen_are_found_at_every_horizon(
     model: HazardModel, future: SimulatedDeals, days: float

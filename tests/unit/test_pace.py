@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from crm.history import DealHistory
 from crm.lives import StageBook
 from models.season import Season
-from training.pace import PRIOR_MOVES, UNKNOWN_PACE, WEEKS, Moves, Pace, watch_moves
+from training.pace import PRIOR_MOVES, UNKNOWN_PACE, WEEKS, WINS_WITH_PACE, Moves, Pace, watch_moves
 
 KNOWN_AT = pd.Timestamp("2026-03-02", tz="UTC").as_unit("us")
 STAGES = pd.DataFrame(
@@ -47,7 +47,7 @@ def days_ago(days: float) -> pd.Timestamp:
     return KNOWN_AT - pd.Timedelta(days=days)
 
 
-def looks(rows: list[tuple[str, float, str | None]], *, in_stage: float = 5.0, advances: float = 0.0) -> pd.DataFrame:
+def looks(rows: list[tuple[str, float, str | None]], *, advances: float = 0.0) -> pd.DataFrame:
     """Snapshots: deal, days before KNOWN_AT, stage."""
     deals, ago, stages = zip(*rows, strict=True) if rows else ((), (), ())
     return pd.DataFrame(
@@ -55,7 +55,6 @@ def looks(rows: list[tuple[str, float, str | None]], *, in_stage: float = 5.0, a
             "deal_id": pd.Series(deals, dtype="str"),
             "as_of": pd.Series([days_ago(each) for each in ago], dtype="datetime64[us, UTC]"),
             "stage": pd.Series(stages, dtype="str"),
-            "days_in_stage": np.full(len(rows), in_stage),
             "stage_advances_30d": np.full(len(rows), advances),
         }
     )
@@ -100,7 +99,7 @@ def test_a_step_that_is_not_over_is_expected_to_bring_its_share() -> None:
     assert whole == pytest.approx(0.5, rel=0.01)
 
 
-def test_what_is_usual_is_learned_by_stage_and_by_days_in_it() -> None:
+def test_what_is_usual_is_learned_by_stage() -> None:
     slow, quick = (looks([(f"{stage}{n}", 7, stage) for n in range(2000)]) for stage in "ab")
     moves = [(f"a{n}", 5, "a", "b") for n in range(200)] + [(f"b{n}", 5, "b", "c") for n in range(1000)]
     counted = watched(moves, pd.concat([slow, quick], ignore_index=True))
@@ -131,6 +130,7 @@ def test_the_last_weeks_count_most_and_the_prior_is_worth_its_moves() -> None:
     wanted = ((weight * moved[:WEEKS]).sum() + PRIOR_MOVES) / (weight.sum() * 100 + PRIOR_MOVES)
     assert pace.ratio() == pytest.approx(wanted)
     assert 0.7 < pace.ratio() < 0.8
+    assert pace.speed == pytest.approx(wanted**WINS_WITH_PACE)
     older = np.roll(moved, 20)
     assert steady(52, older).pace(NO_SEASON).ratio() > 0.999
 

@@ -1,10 +1,13 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from models.bins import BIN_INPUTS, BinGrid, BinOutcomes
+from models.bins import BIN_INPUTS, CAUSES, BinGrid, BinOutcomes
 from models.pooled import PooledRates
 
 MIDDLE = 5.0
@@ -76,6 +79,42 @@ def test_wins_in_a_lively_season_tell_of_a_rate_that_is_lower_in_an_average_one(
     pooled = PooledRates.fit(seen(["early"]), grid(1), outcomes, bins=1, snapshots_per_deal=1.0, season=1.25)
     assert rate(pooled, "early") == pytest.approx(0.008, rel=0.01)
     assert rate(pooled, "early", cause="lost") == pytest.approx(0.005, rel=0.01)
+
+
+EDGES = np.array([0.0, 10.0, 30.0, 100.0])
+USUAL = PooledRates(
+    ("early", "late"),
+    # A row for each stage, one of the unknown, and one for each range of ages.
+    {cause: np.log([[0.001, 0.01, 0.02], [0.05, 0.04, 0.01], *[[0.003, 0.02, 0.01]] * 18]) for cause in CAUSES},
+)
+
+
+def test_at_half_the_pace_a_bin_has_the_mean_rate_of_half_as_many_days_ahead() -> None:
+    slow = np.exp(USUAL.at_pace(0.5, EDGES).log_rates["won"])
+    # Days 0 to 5, 5 to 15 and 15 to 50 of the usual time.
+    assert slow[0] == pytest.approx([0.001, (5 * 0.001 + 5 * 0.01) / 10, (15 * 0.01 + 20 * 0.02) / 35])
+    assert slow[1] == pytest.approx([0.05, (5 * 0.05 + 5 * 0.04) / 10, (15 * 0.04 + 20 * 0.01) / 35])
+
+
+def test_at_twice_the_pace_the_last_bin_goes_on() -> None:
+    quick = np.exp(USUAL.at_pace(2.0, EDGES).log_rates["won"])
+    assert quick[0] == pytest.approx([(10 * 0.001 + 10 * 0.01) / 20, (10 * 0.01 + 30 * 0.02) / 40, 0.02])
+
+
+def test_losses_and_deals_of_no_stage_keep_their_time() -> None:
+    slow = USUAL.at_pace(0.7, EDGES)
+    assert np.array_equal(slow.log_rates["lost"], USUAL.log_rates["lost"])
+    assert np.array_equal(slow.log_rates["won"][2:], USUAL.log_rates["won"][2:])
+    nowhere = replace(USUAL, stages=(), log_rates={cause: each[2:] for cause, each in USUAL.log_rates.items()})
+    assert np.array_equal(nowhere.at_pace(0.7, EDGES).log_rates["won"], nowhere.log_rates["won"])
+
+
+@given(st.floats(0.2, 5.0))
+def test_the_usual_pace_changes_nothing_and_another_keeps_rates_within_the_usual_ones(pace: float) -> None:
+    assert USUAL.at_pace(1.0, EDGES).log_rates["won"] == pytest.approx(USUAL.log_rates["won"])
+    usual, now = (each.log_rates["won"][:2] for each in (USUAL, USUAL.at_pace(pace, EDGES)))
+    assert (now >= usual.min(axis=1, keepdims=True) - 1e-9).all()
+    assert (now <= usual.max(axis=1, keepdims=True) + 1e-9).all()
 
 
 def test_without_any_loss_losing_is_rare_but_possible() -> None:
