@@ -1,9 +1,9 @@
 """The quarter's forecast against the truth: how far from what may come it is, at every level of the hierarchy.
 
-    python -m benchmarks.bench_revenue [--companies 1 2 … 10] [--weeks 17] [--futures 200] [--keep FOLDER]
+    python -m benchmarks.bench_revenue [--companies 1 2 … 10] [--days 1 22 43 64] [--weeks 17] [--keep FOLDER]
 
 Ten companies of five sizes and seasons, see `SHAPES`. Each lives twice: steady, and with buyers who have decided
-more slowly and said no more often for so many weeks before the quarter. On four Tuesdays of the quarter a model is
+more slowly and said no more often for so many weeks before the quarter. On some Tuesdays of the quarter a model is
 trained on what is known, as `dealcast backtest` does, and forecasts the quarter. Each day is run forward many times, so
 a forecast is judged by all the quarters that may come of it, not by the one that came. The others name one number;
 their quantiles are that number plus those of the errors which the same forecaster made on the same day of up to eight
@@ -13,7 +13,7 @@ a node of the level truly brings, on average.
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -33,6 +33,7 @@ from models.revenue_baselines import first_day
 from models.review import books_close_at, called_nodes, caller_record, final_bookings, review_rows, with_actual
 from models.scorer import score_deals
 from training.fit import fit_bundle
+from training.metrics import Difference
 from training.scoreboard import crps, pinball_losses
 
 # Every fifth company has the same shape: the quarter that is forecast begins in the week of the Monday.
@@ -46,13 +47,13 @@ SHAPES = (
         date(2026, 1, 5),
     ),
 )
-DAYS_AFTER = (1, 22, 43, 64)
 PAST_PERIODS = 8
 NODE_LEVELS = ("company", "region", "team", "rep")
 QUANTILE_LEVELS = np.array(list(QUANTILES.values()))
 LARGEST_ERROR = {"steady": 0.06, "shifted": 0.10}
 RIVALS = ("same_day_conversion", "call_corrected commit", "call_corrected most_likely", "call_corrected best_case")
 JUDGED = ("model", "model_with_calls", *RIVALS, "stage_weighted", "truth")
+METRICS = ("crps", "pinball_loss")
 NODE = ["node_type", "node_id"]
 
 
@@ -60,6 +61,7 @@ def main() -> int:
     """Print what each forecaster is worth; exit 1 if a promise does not hold."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--companies", type=int, nargs="+", default=list(range(1, 11)))
+    arguments.add_argument("--days", type=int, nargs="+", default=[1, 22, 43, 64], help="after the quarter's Monday")
     arguments.add_argument("--weeks", type=int, default=17)
     arguments.add_argument("--futures", type=int, default=200)
     arguments.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what was found here, and go on from it")
@@ -67,7 +69,7 @@ def main() -> int:
     lives = []
     for number in chosen.companies:
         for name, weeks in (("steady", None), ("shifted", chosen.weeks)):
-            life = kept_life(chosen.keep, number, weeks, futures=chosen.futures)
+            life = kept_life(chosen.keep, number, weeks, days=chosen.days, futures=chosen.futures)
             lives.append(life.assign(company=number, kind=name))
             print(f"{name} {number}: {told_company(life)}", flush=True)
     rows = pd.concat(lives, ignore_index=True)
@@ -80,29 +82,31 @@ def main() -> int:
     return 0 if all(holds for _, holds in kept) else 1
 
 
-def kept_life(folder: Path | None, number: int, weeks: int | None, *, futures: int) -> pd.DataFrame:
+def kept_life(
+    folder: Path | None, number: int, weeks: int | None, *, days: Sequence[int], futures: int
+) -> pd.DataFrame:
     """As `judge_life`, read from the folder where an earlier run has left it there."""
     if folder is None:
-        return judge_life(number, weeks, futures=futures)
-    path = folder / f"{number}-{weeks or 'steady'}-{futures}.parquet"
+        return judge_life(number, weeks, days=days, futures=futures)
+    path = folder / f"{number}-{weeks or 'steady'}-{'-'.join(map(str, days))}-{futures}.parquet"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        judge_life(number, weeks, futures=futures).to_parquet(path, index=False)
+        judge_life(number, weeks, days=days, futures=futures).to_parquet(path, index=False)
     return pd.read_parquet(path)
 
 
-def judge_life(number: int, weeks: int | None, *, futures: int) -> pd.DataFrame:
+def judge_life(number: int, weeks: int | None, *, days: Sequence[int], futures: int) -> pd.DataFrame:
     """A row per day, node and forecaster: what it said of the node's quarter, and what that cost; see `judge_day`."""
     shape, begins = SHAPES[(number - 1) % len(SHAPES)]
     shift = None if weeks is None else begins - timedelta(weeks=weeks)
     state = simulate(CompanyConfig(seed=number, regime_shift_on=shift, **shape), begins)
     parts = []
-    for days in DAYS_AFTER:
-        state = state.advance(begins + timedelta(days=days))
+    for after in days:
+        state = state.advance(begins + timedelta(days=after))
         tables = export(state)
         bundle = fit_bundle(tables, tables.as_of).bundle
         bundle = replace(bundle, manifest={**bundle.manifest, "model_version": "benchmark"})
-        parts.append(judge_day(bundle, state, futures=futures).assign(days=days))
+        parts.append(judge_day(bundle, state, futures=futures).assign(days=after))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -218,18 +222,31 @@ def tell(rows: pd.DataFrame, name: str) -> list[tuple[str, bool]]:
             less = {}
             if who not in ("model", "truth"):
                 both = model.merge(own, on=["company", "kind", "days", *NODE], suffixes=("", "_other"))
-                for metric in ("crps", "pinball_loss"):
-                    told = difference(*(both[c].to_numpy() for c in (metric, f"{metric}_other", "company", "days")))
-                    less[metric] = told
+                less = {metric: less_by(both, metric) for metric in METRICS}
                 line += "   {:+.4f} [{:+.4f}, {:+.4f}]".format(*less["crps"].to_dict().values())
             print(line, flush=True)
             promised = less.items() if who in RIVALS else ()
             kept += [(f"{name}, {level}: {metric} below that of {who}", told.high < 0) for metric, told in promised]
         covered = model.loc[model["node_type"] == level, "covered"].mean()
         kept.append((f"{name}, {level}: the 80 % range covers 72 to 88 % ({covered:.1%})", 0.72 <= covered <= 0.88))
+    by_level = rows.groupby(["who", "company", "kind", "days", "node_type"])[list(METRICS)].mean()
+    means = by_level.groupby(level=["who", "company", "kind", "days"]).mean()
+    for who in RIVALS:
+        both = means.loc["model"].join(means.loc[who], rsuffix="_other").reset_index()
+        less = {metric: less_by(both, metric) for metric in METRICS}
+        print(
+            f"all levels {who:27}" + " " * 43 + "   {:+.4f} [{:+.4f}, {:+.4f}]".format(*less["crps"].to_dict().values())
+        )
+        kept += [(f"{name}, all levels: {metric} below that of {who}", told.high < 0) for metric, told in less.items()]
     covered = model.groupby("node_type")["covered"].mean().mean()
     kept.append((f"{name}, all levels: the 80 % range covers 76 to 84 % ({covered:.1%})", 0.76 <= covered <= 0.84))
     return kept
+
+
+def less_by(both: pd.DataFrame, metric: str) -> Difference:
+    """How much less the model loses than the other; companies are drawn anew, each with all its days and lives."""
+    losses, others, companies = (both[name].to_numpy() for name in (metric, f"{metric}_other", "company"))
+    return difference(losses, others, companies, np.zeros(len(both)))
 
 
 if __name__ == "__main__":
