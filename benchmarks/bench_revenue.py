@@ -55,6 +55,7 @@ RIVALS = ("same_day_conversion", "call_corrected commit", "call_corrected most_l
 JUDGED = ("model", "model_with_calls", *RIVALS, "stage_weighted", "truth")
 METRICS = ("crps", "pinball_loss")
 NODE = ["node_type", "node_id"]
+LIFE = ["company", "kind", "days"]
 
 
 def main() -> int:
@@ -221,7 +222,7 @@ def tell(rows: pd.DataFrame, name: str) -> list[tuple[str, bool]]:
             line = f"{level:10}{who:28}{error:9.3f}{bias:+8.3f}" + "{:9.4f}{:8.4f}{:7.3f}".format(*numbers)
             less = {}
             if who not in ("model", "truth"):
-                both = model.merge(own, on=["company", "kind", "days", *NODE], suffixes=("", "_other"))
+                both = model.merge(own, on=[*LIFE, *NODE], suffixes=("", "_other"))
                 less = {metric: less_by(both, metric) for metric in METRICS}
                 line += "   {:+.4f} [{:+.4f}, {:+.4f}]".format(*less["crps"].to_dict().values())
             print(line, flush=True)
@@ -229,10 +230,10 @@ def tell(rows: pd.DataFrame, name: str) -> list[tuple[str, bool]]:
             kept += [(f"{name}, {level}: {metric} below that of {who}", told.high < 0) for metric, told in promised]
         covered = model.loc[model["node_type"] == level, "covered"].mean()
         kept.append((f"{name}, {level}: the 80 % range covers 72 to 88 % ({covered:.1%})", 0.72 <= covered <= 0.88))
-    by_level = rows.groupby(["who", "company", "kind", "days", "node_type"])[list(METRICS)].mean()
-    means = by_level.groupby(level=["who", "company", "kind", "days"]).mean()
+    by_level = rows.groupby(["who", *LIFE, "node_type"])[list(METRICS)].mean()
+    means = by_level.groupby(level=["who", *LIFE]).mean()
     for who in RIVALS:
-        both = means.loc["model"].join(means.loc[who], rsuffix="_other").reset_index()
+        both = means.loc["model"].reset_index().merge(means.loc[who], on=LIFE, suffixes=("", "_other"))
         less = {metric: less_by(both, metric) for metric in METRICS}
         print(
             f"all levels {who:27}" + " " * 43 + "   {:+.4f} [{:+.4f}, {:+.4f}]".format(*less["crps"].to_dict().values())
