@@ -60,7 +60,7 @@ class Snapshots:
         return len(self.features)
 
     def take(self, rows: NDArray[Any]) -> "Snapshots":
-        """Some of the snapshots: a mask, or places in the order wanted."""
+        """Those of the snapshots that a mask chooses."""
         features, ends = self.features[rows], self.period_end_at[rows]
         return replace(self, features=features.reset_index(drop=True), period_end_at=ends.reset_index(drop=True))
 
